@@ -1,0 +1,1 @@
+"""The books: money types and entries, the hot balances in Redis, the journal in Postgres."""

@@ -1,0 +1,81 @@
+"""What the books record: identities, usage lines and the record of one charge.
+
+Pure values with an exact JSON form; the form is what the outbox carries and what the
+journal hashes, so it never changes meaning.
+"""
+
+import json
+from dataclasses import asdict, dataclass
+from typing import Any, NewType
+
+from ledger.money import Microunits
+
+AccountId = NewType("AccountId", int)
+RequestId = NewType("RequestId", str)
+
+SHARDS = 64
+HOUSE_SHARD = 64
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class UsageLine:
+    """What one model did in one answer: token counts by kind, never money.
+
+    `input_tokens` are the uncached ones. Cache figures are None where the answer reported none.
+    Audio tokens are a part of input and output, not added to them. `fees` counts priced events
+    by name, such as `(("web_search", 2),)`.
+    """
+
+    provider: str
+    model: str
+    input_tokens: int = 0
+    output_tokens: int = 0
+    cache_write_5m_tokens: int | None = None
+    cache_write_1h_tokens: int | None = None
+    cache_read_tokens: int | None = None
+    input_audio_tokens: int = 0
+    output_audio_tokens: int = 0
+    fees: tuple[tuple[str, int], ...] = ()
+    service_tier: str | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ChargeRecord:
+    """One charge with everything needed to compute it again.
+
+    `amount` is what the customer pays and `provider_leg` what the provider is owed at list price,
+    in microunits; the numerators are the same two figures unrounded, in millionths of a microunit.
+    `rate_card` is the hash of the card that was used; `started_at` and `rated_at` are milliseconds since
+    the epoch. `estimated` tells that the usage was not (fully) reported by the provider.
+    """
+
+    request_id: RequestId
+    provider: str
+    model: str
+    operation: str
+    lines: tuple[UsageLine, ...]
+    amount: Microunits
+    provider_leg: Microunits
+    numerator: int
+    list_numerator: int
+    rate_card: str
+    started_at: int
+    estimated: bool = False
+
+    def to_json(self) -> str:
+        """Return the canonical form: sorted keys, no spaces, so that equal records are equal bytes."""
+        return json.dumps(asdict(self), sort_keys=True, separators=(",", ":"), ensure_ascii=False)
+
+    @classmethod
+    def from_json(cls, text: str | bytes) -> "ChargeRecord":
+        """Read the canonical form back.
+
+        Raises:
+            ValueError: the text is not such a record.
+        """
+        fields: dict[str, Any] = json.loads(text)
+        try:
+            lines = tuple(UsageLine(**{**line, "fees": tuple((name, count) for name, count in line["fees"])}) for line in fields.pop("lines"))
+            return cls(lines=lines, **fields)
+        except (TypeError, KeyError) as error:
+            raise ValueError(f"not a charge record: {error}") from error

@@ -1,0 +1,80 @@
+"""Every failure of the books that a caller is expected to handle, with its numbers."""
+
+
+class LedgerError(Exception):
+    """An expected failure of the books."""
+
+
+class InsufficientFunds(LedgerError):
+    """Less than the required minimum is available; nothing changed.
+
+    `required`, `available` and `balance` are microunits.
+    """
+
+    def __init__(self, *, required: int, available: int, balance: int) -> None:
+        super().__init__(f"required {required}, available {available} microunits")
+        self.required, self.available, self.balance = required, available, balance
+
+
+class UnknownToken(LedgerError):
+    """No open account has this api_token, or it is malformed. Only an open shard says so."""
+
+
+class InactiveAccount(LedgerError):
+    """The token was revoked, or its account is suspended or closed; `reason` says which."""
+
+    def __init__(self, reason: str) -> None:
+        super().__init__(reason)
+        self.reason = reason
+
+
+class TooManyRequests(LedgerError):
+    """The account has `concurrent_max` holds open; nothing changed. `balance` in microunits."""
+
+    def __init__(self, *, concurrent_max: int, balance: int) -> None:
+        super().__init__(f"{concurrent_max} requests at once")
+        self.concurrent_max, self.balance = concurrent_max, balance
+
+
+class BalanceUnavailable(LedgerError):
+    """Redis did not answer: what was asked may or may not have happened; repeating it is safe."""
+
+
+class ShardClosed(BalanceUnavailable):
+    """The shard is being rebuilt, or the caller's epoch is not its epoch; nothing changed."""
+
+    def __init__(self, shard: int) -> None:
+        super().__init__(f"shard {shard} is not open")
+        self.shard = shard
+
+
+class BooksUnderPressure(BalanceUnavailable):
+    """Redis is nearly full or the outbox too long: no new hold is taken; settling goes on."""
+
+
+class HoldEnded(LedgerError):
+    """The hold was ended before (voided or expired) and cannot be placed or extended again."""
+
+
+class HoldUnknown(LedgerError):
+    """No hold and no trace of one with this request id in the open shard."""
+
+
+class JournalUnavailable(LedgerError):
+    """Postgres did not answer; nothing was recorded that a repeat would not find."""
+
+
+class NotPostedYet(LedgerError):
+    """The journal has not caught up with the hot balances in time; ask again shortly."""
+
+
+class UnknownAccount(LedgerError):
+    """No account has this id, deposit code or api_token."""
+
+
+class WrongStore(LedgerError):
+    """The store belongs to another instance or mode, or may lose data; the text says what to do."""
+
+
+class BrokenInvariant(LedgerError):
+    """The books contradict themselves: stop rather than keep wrong books."""

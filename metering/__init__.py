@@ -1,0 +1,1 @@
+"""Pure rules of what a request may cost and what an answer did cost."""

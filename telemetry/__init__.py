@@ -1,0 +1,1 @@
+"""Log lines and metrics; every metric is defined here."""
