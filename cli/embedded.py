@@ -86,8 +86,10 @@ def spawn_server(command: Sequence[str], *, user: ServiceUser | None, log: Path,
             stderr=output,
             cwd="/",
             start_new_session=True,
-            preexec_fn=die_with_parent(death_signal),
-            **({} if user is None else {"user": user.uid, "group": user.gid, "extra_groups": []}),  # type: ignore[arg-type]  # the keyword set depends on the user
+            preexec_fn=die_with_parent(death_signal),  # noqa: PLW1509 - the caller has one thread, and libc is loaded before the fork
+            user=user.uid if user else None,
+            group=user.gid if user else None,
+            extra_groups=[] if user else None,
         )
 
 
@@ -113,8 +115,7 @@ def require_reachable(home: Path, user: ServiceUser | None) -> None:
         bit = stat.S_IXUSR if state.st_uid == user.uid else stat.S_IXGRP if state.st_gid == user.gid else stat.S_IXOTH
         if not state.st_mode & bit:
             raise EmbeddedStoreError(
-                f"the database server runs as uid {user.uid} and cannot enter {folder}; "
-                "set LEVEL5_HOME to a folder that it can reach, such as /var/lib/level5"
+                f"the database server runs as uid {user.uid} and cannot enter {folder}; set LEVEL5_HOME to a folder that it can reach, such as /var/lib/level5"
             )
 
 
@@ -214,16 +215,25 @@ class EmbeddedPostgres(Server):
         if staging.exists():
             shutil.rmtree(staging)
         own_folder(staging, self.user)
-        who = {} if self.user is None else {"user": self.user.uid, "group": self.user.gid, "extra_groups": []}
-        command = [str(programs / "initdb"), "-D", str(staging), "-U", "level5", "--encoding=UTF8", "--locale=C", "--auth=trust"]
-        result = subprocess.run(command, capture_output=True, text=True, cwd="/", stdin=subprocess.DEVNULL, check=False, **who)  # type: ignore[call-overload]  # the keyword set depends on the user
+        self._run([str(programs / "initdb"), "-D", str(staging), "-U", "level5", "--encoding=UTF8", "--locale=C", "--auth=trust"], typed="")
+        self._run([str(programs / "postgres"), "--single", "-D", str(staging), "postgres"], typed="CREATE DATABASE level5;\n")
+        staging.rename(self.data)
+
+    def _run(self, command: Sequence[str], *, typed: str) -> None:
+        user = self.user
+        result = subprocess.run(
+            command,
+            input=typed,
+            capture_output=True,
+            text=True,
+            cwd="/",
+            check=False,
+            user=user.uid if user else None,
+            group=user.gid if user else None,
+            extra_groups=[] if user else None,
+        )
         if result.returncode != 0:
             raise EmbeddedStoreError(f"the embedded Postgres could not be created: {result.stderr.strip()[-800:]}")
-        single = [str(programs / "postgres"), "--single", "-D", str(staging), "postgres"]
-        created = subprocess.run(single, input="CREATE DATABASE level5;\n", capture_output=True, text=True, cwd="/", check=False, **who)  # type: ignore[call-overload]  # the keyword set depends on the user
-        if created.returncode != 0:
-            raise EmbeddedStoreError(f"the embedded database could not be created: {created.stderr.strip()[-800:]}")
-        staging.rename(self.data)
 
     def _programs(self) -> Path:
         """Return the folder of the server's programs, copied below `home` where the wheel is out of reach."""

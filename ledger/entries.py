@@ -77,5 +77,5 @@ class ChargeRecord:
         try:
             lines = tuple(UsageLine(**{**line, "fees": tuple((name, count) for name, count in line["fees"])}) for line in fields.pop("lines"))
             return cls(lines=lines, **fields)
-        except (TypeError, KeyError) as error:
+        except (TypeError, KeyError, AttributeError) as error:
             raise ValueError(f"not a charge record: {error}") from error

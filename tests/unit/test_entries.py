@@ -1,0 +1,39 @@
+"""The record of a charge: one canonical form that reads back as itself."""
+
+import pytest
+
+from ledger.entries import ChargeRecord, RequestId, UsageLine
+from ledger.money import Microunits
+
+
+def a_record() -> ChargeRecord:
+    line = UsageLine(provider="anthropic", model="claude-sonnet-4-6", input_tokens=15, output_tokens=25, cache_read_tokens=120, fees=(("web_search", 2),))
+    return ChargeRecord(
+        request_id=RequestId("0199"),
+        provider="anthropic",
+        model="claude-sonnet-4-6",
+        operation="messages",
+        lines=(line,),
+        amount=Microunits(502),
+        provider_leg=Microunits(456),
+        numerator=501_600_000,
+        list_numerator=456_000_000,
+        rate_card="00ff",
+        started_at=1_700_000_000_000,
+    )
+
+
+def test_a_record_reads_back_as_itself() -> None:
+    record = a_record()
+
+    assert ChargeRecord.from_json(record.to_json()) == record
+
+
+def test_equal_records_are_equal_bytes() -> None:
+    assert a_record().to_json() == a_record().to_json()
+
+
+@pytest.mark.parametrize("text", ["{}", '{"lines": []}', "[]", "null", "{"])
+def test_a_text_that_is_no_record_is_refused(text: str) -> None:
+    with pytest.raises(ValueError):
+        ChargeRecord.from_json(text)
