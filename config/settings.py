@@ -5,145 +5,90 @@ Order of precedence: command-line flag, environment (`LEVEL5_SECTION__NAME`, or 
 """
 
 import os
-import re
-import tomllib
+from collections.abc import Mapping
+from ipaddress import ip_address
 from pathlib import Path
 from typing import Annotated, Any, Literal
+from urllib.parse import urlsplit
 
-from pydantic import AliasChoices, BaseModel, ConfigDict, Field, NonNegativeInt, PositiveInt, SecretStr, ValidationError, field_validator
-from pydantic_settings import BaseSettings, NoDecode, PydanticBaseSettingsSource, SettingsConfigDict, TomlConfigSettingsSource
+from pydantic import BeforeValidator, ConfigDict, Field, SecretStr, ValidationError, ValidationInfo, field_validator, model_validator
 
-Port = Annotated[int, Field(ge=1, le=65535)]
-ENVIRONMENT_PREFIX = "LEVEL5_"
-# Names of the environment that are ours but belong to no setting.
-FOREIGN_NAMES = {"LEVEL5_CONFIG", "LEVEL5_TRANSCRIPTS"}
+from config.sections import (
+    HTTP_ADDRESS,
+    AnthropicSettings,
+    ControlSettings,
+    ForwardSettings,
+    GatewaySettings,
+    LedgerSettings,
+    MetricsSettings,
+    OpenAISettings,
+    OpenRouterSettings,
+    ProviderSettings,
+    ProvidersSettings,
+    RegisterSettings,
+    SandboxSettings,
+    Section,
+    read_networks,
+)
+from config.sources import (
+    ALIASES,
+    CONFIG_NAME,
+    PROVIDER_KEY_ALIASES,
+    Nested,
+    SettingsError,
+    environment_name,
+    is_secret,
+    merge,
+    put,
+    read_environment,
+    read_toml,
+    walk_fields,
+)
 
+__all__ = [
+    "AnthropicSettings",
+    "ControlSettings",
+    "ForwardSettings",
+    "GatewaySettings",
+    "LedgerSettings",
+    "MetricsSettings",
+    "OpenAISettings",
+    "OpenRouterSettings",
+    "ProviderSettings",
+    "ProvidersSettings",
+    "RegisterSettings",
+    "SandboxSettings",
+    "Settings",
+    "SettingsError",
+    "default_home",
+    "load_settings",
+    "settings_environment",
+]
 
-class SettingsError(Exception):
-    """A setting is wrong or unknown; the text names it and says what is allowed."""
-
-
-class Section(BaseModel):
-    """A group of settings: no unknown keys, never changed after reading."""
-
-    model_config = ConfigDict(extra="forbid", frozen=True)
-
-
-class GatewaySettings(Section):
-    """The proxy that agents talk to."""
-
-    host: str = Field("127.0.0.1", description="Address the gateway listens on.")
-    port: Port = Field(8402, description="The one public origin: proxy, API and pages.")
-    workers: PositiveInt = Field(2, le=64, description="Worker processes that share the port.")
-    body_bytes_max: PositiveInt = Field(32 * 1024 * 1024, description="Largest request body; larger ones are answered 413.")
-    head_bytes_max: PositiveInt = Field(64 * 1024, description="Largest request head; larger ones are answered 431.")
-    buffered_bytes_max: PositiveInt = Field(256 * 1024 * 1024, description="Request bytes one worker buffers at once; beyond it 503.")
-    connect_seconds_max: float = Field(10.0, gt=0, description="Time to reach a provider and agree on TLS; then 504.")
-    first_byte_seconds_max: float = Field(600.0, gt=0, description="Time until a provider's answer begins; then 504.")
-    stall_seconds_max: float = Field(300.0, gt=0, description="Silence allowed within an answer; then it counts as cut.")
-    read_on_seconds_max: float = Field(120.0, gt=0, description="How long an answer is read on after its client has left.")
-    drain_seconds_max: float = Field(30.0, ge=0, description="How long running answers may finish when a worker stops.")
-
-
-class ForwardSettings(Section):
-    """The forward proxy (`HTTPS_PROXY`)."""
-
-    host: str = "127.0.0.1"
-    port: Port = 8403
-
-
-class ControlSettings(Section):
-    """The control API, direct."""
-
-    host: str = Field("127.0.0.1", description="Address the control API listens on.")
-    port: Port = Field(8404, description="Direct port of the control API.")
-
-
-class MetricsSettings(Section):
-    """The Prometheus page."""
-
-    host: str = Field("127.0.0.1", description="Address of the metrics page.")
-    port: Port = Field(9402, description="Port of the metrics page.")
-
-
-class SandboxSettings(Section):
-    """Simulated providers, only in sandbox mode."""
-
-    provider_port: Port = Field(8405, description="Port of the simulated providers.")
-    recordings: Path | None = Field(None, description="Folder of recorded transcripts to replay.")
+SANDBOX_FOLDER = "sandbox"
+SANDBOX_KEY = "sandbox-operator-key"
+# How the keys of the three providers begin.
+REAL_KEY_PREFIX = "sk-"
 
 
-class ProviderSettings(Section):
-    """One provider: where it is and the operator's key for it."""
-
-    base_url: str = Field(description="The part of its address before /v1.")
-    api_key: SecretStr | None = Field(None, description="The operator's key; without it the provider is off.")
-    include_usage: bool = Field(True, description="Ask for usage in streams that did not ask (OpenAI format).")
-    ca_file: Path | None = Field(None, description="Certificate authority to trust instead of the public ones.")
-
-    @field_validator("base_url")
-    @classmethod
-    def _is_an_origin_with_path(cls, value: str) -> str:
-        if not re.fullmatch(r"https?://[A-Za-z0-9.\-\[\]:]+(/[A-Za-z0-9._~/\-]*)?", value):
-            raise ValueError("must be an http(s) address such as https://api.anthropic.com")
-        return value.rstrip("/")
+def default_home() -> Path:
+    """Return the home where none is given: root's own folder is closed to the database's user."""
+    return Path("/var/lib/level5") if os.geteuid() == 0 else Path.home() / ".level5"
 
 
-class AnthropicSettings(ProviderSettings):
-    base_url: str = "https://api.anthropic.com"
-
-
-class OpenAISettings(ProviderSettings):
-    base_url: str = "https://api.openai.com"
-
-
-class OpenRouterSettings(ProviderSettings):
-    base_url: str = "https://openrouter.ai/api"
-
-
-class ProvidersSettings(Section):
-    """The providers that requests are forwarded to."""
-
-    anthropic: AnthropicSettings = AnthropicSettings()
-    openai: OpenAISettings = OpenAISettings()
-    openrouter: OpenRouterSettings = OpenRouterSettings()
-
-
-class LedgerSettings(Section):
-    """Holds, limits and the books."""
-
-    on_exhausted: Literal["finish", "cut", "strict"] = Field("finish", description="What happens to a stream whose balance runs out.")
-    hold_output_tokens: PositiveInt = Field(4096, description="Output tokens a stream's first hold covers at most.")
-    hold_ttl_seconds: PositiveInt = Field(60, description="Life of a hold that is not renewed.")
-    overdraft_max: NonNegativeInt = Field(1_000_000, description="Most microunits an account may go below zero to finish a stream.")
-    concurrent_requests: PositiveInt = Field(64, description="Requests one account may have open; then 429.")
-    outbox_retention_hours: PositiveInt = Field(48, description="How long posted changes stay in Redis, for a restored Postgres.")
-    outbox_max: PositiveInt = Field(1_000_000, description="Unposted changes of one shard; beyond it new requests get 503.")
-    server_tool_tokens: PositiveInt = Field(50_000, description="Input tokens one use of a server tool may add.")
-    extension_tokens: PositiveInt = Field(4096, description="Output tokens by which a running stream's hold grows.")
-
-
-class RegisterSettings(Section):
-    """Self-service registration."""
-
-    rate_per_minute: NonNegativeInt = Field(10, description="Registrations a minute and IP address; 0 for no limit.")
-
-
-class Settings(BaseSettings):
+class Settings(Section):
     """All settings of one appliance."""
 
-    model_config = SettingsConfigDict(
-        env_prefix=ENVIRONMENT_PREFIX, env_nested_delimiter="__", extra="forbid", frozen=True, validate_default=True, nested_model_default_partial_update=True
-    )
+    model_config = ConfigDict(extra="forbid", frozen=True, validate_default=True, populate_by_name=True)
 
-    mode: Literal["real", "sandbox"] = Field("real", description="Sandbox state never mixes with real state.")
-    home: Path = Field(default_factory=lambda: default_home(), description="Folder of embedded stores, logs and spool.")
-    database_url: SecretStr | None = Field(None, validation_alias=AliasChoices("LEVEL5_DATABASE_URL", "DATABASE_URL", "database_url"))
-    redis_url: SecretStr | None = Field(None, validation_alias=AliasChoices("LEVEL5_REDIS_URL", "REDIS_URL", "redis_url"))
-    rates: Path | None = Field(None, description="Path of a rate card that replaces the shipped one.")
-    public_url: str | None = Field(None, description="The address agents use, if not the gateway's own.")
-    trusted_proxies: Annotated[tuple[str, ...], NoDecode] = Field((), description="Networks whose X-Forwarded-For is believed.")
-    log_level: Literal["debug", "info", "warning", "error"] = "info"
+    mode: Literal["real", "sandbox"] = Field(default="real", description="Sandbox state never mixes with real state.")
+    home: Path = Field(default_factory=default_home, description="Folder of embedded stores, logs and spool; sandbox state lies in its folder sandbox.")
+    database_url: SecretStr | None = Field(default=None, description="A Postgres of your own; without it an embedded one.")
+    redis_url: SecretStr | None = Field(default=None, description="A Redis or Valkey of your own; without it an embedded one.")
+    rates: Path | None = Field(default=None, description="Path of a rate card that replaces the shipped one.")
+    public_url: str | None = Field(default=None, description="The address agents use, if not the gateway's own.")
+    trusted_proxies: Annotated[tuple[str, ...], BeforeValidator(read_networks)] = Field(default=(), description="Networks whose X-Forwarded-For is believed.")
+    log_level: Literal["debug", "info", "warning", "error"] = Field(default="info", description="Least level that is logged.")
     gateway: GatewaySettings = GatewaySettings()
     forward: ForwardSettings = ForwardSettings()
     control: ControlSettings = ControlSettings()
@@ -151,4 +96,118 @@ class Settings(BaseSettings):
     sandbox: SandboxSettings = SandboxSettings()
     providers: ProvidersSettings = ProvidersSettings()
     ledger: LedgerSettings = LedgerSettings()
-    register_: RegisterSettings = Field(RegisterSettings(), validation_alias=AliasChoices("LEVEL5_REGISTER", "register"))
+    register_: RegisterSettings = Field(default=RegisterSettings(), alias="register")
+
+    @property
+    def origin(self) -> str:
+        """The address agents use, without a slash at its end."""
+        return self.public_url or f"http://{self.gateway.host}:{self.gateway.port}"
+
+    @field_validator("home")
+    @classmethod
+    def _keep_the_sandbox_apart(cls, value: Path, info: ValidationInfo) -> Path:
+        home = Path(os.path.abspath(value.expanduser()))  # noqa: PTH100  # no symlinks resolved: the operator's own name for it
+        # Idempotent, so that a child process that reads the same home ends in the same folder.
+        sandboxed = info.data.get("mode") == "sandbox" and home.name != SANDBOX_FOLDER
+        return home / SANDBOX_FOLDER if sandboxed else home
+
+    @field_validator("public_url")
+    @classmethod
+    def _is_an_address(cls, value: str | None) -> str | None:
+        if value is not None and not HTTP_ADDRESS.fullmatch(value):
+            raise ValueError("must be an http(s) address such as https://llm.example.com")
+        return value.rstrip("/") if value else None
+
+    @model_validator(mode="before")
+    @classmethod
+    def _point_the_sandbox_at_itself(cls, data: Any) -> Any:
+        if not isinstance(data, dict) or data.get("mode") != "sandbox" or not isinstance(data.get("providers", {}), dict):
+            return data
+        sandbox = data.get("sandbox", {})
+        port = sandbox.get("provider_port") if isinstance(sandbox, dict) else sandbox.provider_port
+        return merge({"providers": simulated_providers(port or SandboxSettings().provider_port)}, data)
+
+    @model_validator(mode="after")
+    def _refuse_real_providers_in_the_sandbox(self) -> "Settings":
+        if self.mode == "sandbox":
+            for name in ProvidersSettings.model_fields:
+                refuse_real_provider(name, getattr(self.providers, name))
+        return self
+
+
+def simulated_providers(port: object) -> Nested:
+    """Return the provider settings that point at the simulated providers."""
+    origin = f"http://127.0.0.1:{port}"
+    return {name: {"base_url": f"{origin}/{name}", "api_key": SANDBOX_KEY} for name in ProvidersSettings.model_fields}
+
+
+def refuse_real_provider(name: str, provider: ProviderSettings) -> None:
+    """Raise ValueError where a sandbox would reach a real provider or hold a real key."""
+    host = urlsplit(provider.base_url).hostname or ""
+    if host != "localhost" and not _is_loopback(host):
+        raise ValueError(f"providers.{name}.base_url {provider.base_url} is not on this machine: sandbox mode reaches simulated providers only")
+    if provider.api_key is not None and provider.api_key.get_secret_value().startswith(REAL_KEY_PREFIX):
+        raise ValueError(f"providers.{name}.api_key looks like a real key: sandbox mode refuses real keys, unset it")
+
+
+def _is_loopback(host: str) -> bool:
+    try:
+        return ip_address(host).is_loopback
+    except ValueError:
+        return False
+
+
+def load_settings(flags: Mapping[str, object] | None = None, config: Path | None = None, *, environment: Mapping[str, str] | None = None) -> Settings:
+    """Read all settings. `flags` has dotted names ("gateway.port"); a flag that is None was not given.
+
+    In sandbox mode the common names of provider keys (ANTHROPIC_API_KEY …) are not read: agents set
+    them to their own tokens, and a sandbox has no use for a real key.
+
+    Raises:
+        SettingsError: naming every setting that is wrong or unknown, never the value of a secret.
+    """
+    present = dict(os.environ if environment is None else environment)
+    path = config or (Path(present[CONFIG_NAME]) if present.get(CONFIG_NAME) else None)
+    from_flags: Nested = {}
+    for name, value in (flags or {}).items():
+        if value is not None:
+            put(from_flags, tuple(name.split(".")), value)
+    from_file = read_toml(Settings, path) if path else {}
+    mode = from_flags.get("mode") or present.get("LEVEL5_MODE") or from_file.get("mode")
+    if mode == "sandbox":
+        present = {name: value for name, value in present.items() if name.removesuffix("_FILE") not in PROVIDER_KEY_ALIASES}
+    try:
+        return Settings.model_validate(merge(merge(from_file, read_environment(Settings, present)), from_flags))
+    except ValidationError as error:
+        raise SettingsError(_describe(error)) from None
+
+
+def _describe(error: ValidationError) -> str:
+    """Return one line per fault; the values are left out, for one of them may be a secret."""
+    lines = []
+    for fault in error.errors(include_url=False, include_input=False):
+        path = tuple(str(part) for part in fault["loc"])
+        message = fault["msg"].removeprefix("Value error, ")
+        lines.append(f"{'.'.join(path)} ({environment_name(path)}): {message}" if path else message)
+    return "\n".join(lines)
+
+
+def settings_environment(settings: Settings) -> dict[str, str]:
+    """Return the environment from which `load_settings` reads exactly these settings, secrets included."""
+    environment = {}
+    for path, field in walk_fields(Settings):
+        value: Any = settings
+        for name in path:
+            value = getattr(value, "register_" if name == "register" else name)
+        if value is None or value == ():
+            continue  # an empty value counts as not given
+        if is_secret(field):
+            value = value.get_secret_value()
+        environment[environment_name(path)] = ",".join(value) if isinstance(value, tuple) else str(value)
+    return environment
+
+
+def without_settings(environment: Mapping[str, str]) -> dict[str, str]:
+    """Return the environment without anything that `load_settings` would read."""
+    named = {*ALIASES, *(f"{name}_FILE" for name in ALIASES)}
+    return {name: value for name, value in environment.items() if name not in named and not name.startswith("LEVEL5_")}
