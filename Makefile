@@ -1,0 +1,74 @@
+# Two commands on a fresh clone: `make run` and `make test`. Everything else is for work on Level5 itself.
+# All of them set up .venv by themselves, from the hash-locked requirements and nothing else.
+
+SHELL := /bin/sh
+.DEFAULT_GOAL := help
+VENV := .venv
+BIN := $(VENV)/bin
+UP_FLAGS ?= --sandbox
+# More processes than cores only slow the waiting tests down.
+TEST_PROCESSES ?= 2
+TEST_FLAGS ?=
+LOCK_FLAGS ?=
+LOCK = $(BIN)/uv pip compile --quiet --universal --python-version 3.12 --generate-hashes \
+	--no-emit-index-url --no-emit-find-links --no-header $(LOCK_FLAGS)
+PACKAGES := addons cli config control ledger metering sandbox telemetry
+
+.PHONY: help run test test-unit test-integration check format lint types imports settings bench lock clean
+
+help: ## what each target does
+	@grep -E '^[a-z-]+:.*## ' Makefile | sed -E 's/:.*## /	/' | expand -t 18
+
+run: $(VENV)/.project ## start the appliance (UP_FLAGS, by default --sandbox)
+	@exec $(BIN)/level5 up $(UP_FLAGS)
+
+test: lint types imports ## everything: style, types, imports and all tests
+	$(BIN)/python -m pytest -q -n $(TEST_PROCESSES) $(TEST_FLAGS)
+
+test-unit: $(VENV)/.project ## tests that open no socket
+	$(BIN)/python -m pytest -q tests/unit tests/properties $(TEST_FLAGS)
+
+test-integration: $(VENV)/.project ## tests on a real Postgres, Valkey and gateway
+	$(BIN)/python -m pytest -q -n $(TEST_PROCESSES) tests/integration tests/proxy tests/faults $(TEST_FLAGS)
+
+check: lint types imports test-unit ## what must pass before every commit
+
+format: $(VENV)/.project ## put the code into its standard form
+	$(BIN)/ruff check --fix-only --quiet .
+	$(BIN)/ruff format --quiet .
+
+lint: $(VENV)/.project
+	$(BIN)/ruff check --quiet .
+	$(BIN)/ruff format --check --quiet .
+
+types: $(VENV)/.project
+	$(BIN)/mypy
+
+imports: $(VENV)/.project
+	$(BIN)/lint-imports
+
+settings: $(VENV)/.project ## write config/level5.toml and its schema anew
+	$(BIN)/python -m config.schema
+
+bench: $(VENV)/.project ## measure the gateway beside bare mitmdump and the direct path
+	$(BIN)/python -m bench $(BENCH_FLAGS)
+
+lock: $(VENV)/.project ## solve the requirements anew (LOCK_FLAGS=--upgrade for newer releases)
+	$(LOCK) --output-file requirements.lock pyproject.toml
+	$(LOCK) --output-file requirements-dev.lock --extra dev --constraint requirements.lock pyproject.toml
+
+clean: ## remove everything that was made here
+	rm -rf $(VENV) build .mypy_cache .ruff_cache .pytest_cache .import_linter_cache *.egg-info
+
+# A lock that changed is installed into the same environment; one whose interpreter is gone is made anew.
+$(VENV)/.locked: requirements-dev.lock deploy/find-python.sh
+	@python=$$(./deploy/find-python.sh) || exit 1; \
+	$(BIN)/python -c 'import sys; sys.exit(sys.version_info < (3, 12))' 2>/dev/null \
+		|| { echo "making $(VENV) with $$python"; "$$python" -m venv --clear $(VENV); }
+	@echo "installing the locked requirements"
+	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --require-hashes -r requirements-dev.lock
+	@touch $@
+
+$(VENV)/.project: $(VENV)/.locked pyproject.toml
+	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps --no-build-isolation -e .
+	@touch $@
