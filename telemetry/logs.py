@@ -1,0 +1,171 @@
+"""Structured logs: one JSON object a line on stdout, with secrets taken out whoever wrote them.
+
+Callers must not log a token, key, prompt or reply. The redaction here is the last line of defence,
+also for what libraries and tracebacks say: every string is searched on its way out.
+"""
+
+import logging
+import os
+import re
+import sys
+import threading
+from collections.abc import Mapping, Sequence
+from types import TracebackType
+from typing import Any, Final, cast
+
+import structlog
+from structlog.typing import EventDict, Processor, WrappedLogger
+
+REDACTED: Final = "[redacted]"
+TEXT_LENGTH_MAX = 16_384
+DEPTH_MAX = 6
+
+# An api_token wherever it stands, cut short or percent-encoded too: its address alone is kept from nobody, its secret is.
+_TOKEN = re.compile(r"l5(?:_|%5f)[0-9a-z]{1,26}(?:_|%5f)[0-9a-f]+", re.IGNORECASE)
+_PATTERNS: tuple[tuple[re.Pattern[str], str], ...] = (
+    (_TOKEN, REDACTED),
+    (re.compile(r"(/proxy/|/dashboard/)[^/?#\s\"']+", re.IGNORECASE), rf"\1{REDACTED}"),
+    (re.compile(r"\b(Bearer|Basic)\s+[^\s\"',;)}\]]+", re.IGNORECASE), rf"\1 {REDACTED}"),
+    (re.compile(r"\b((?:proxy-)?authorization|x-api-key|api[_-]?key)(\\?[\"']?\s*[:=,]\s*b?\\?[\"']?)[^\s\"'\\,;)}\]\[]+", re.IGNORECASE), rf"\1\2{REDACTED}"),
+    (re.compile(r"\b(?:sk-|plutus_sk_)[A-Za-z0-9_\-]{8,}"), REDACTED),
+    (re.compile(r"(://[^\s/:@]{0,200}:)[^\s/@]{1,500}@"), rf"\1{REDACTED}@"),
+)
+_SECRET_NAMES = frozenset(
+    {
+        "authorization", "proxy_authorization", "x_api_key", "api_key", "api_token", "token_text", "cookie", "set_cookie",
+        "password", "secret", "x_level5_peer_key", "database_url", "redis_url",
+    }
+)  # fmt: skip
+
+
+def redact_text(text: str) -> str:
+    """Return `text` without anything that looks like a token, key or credential, and no longer than a line may be."""
+    if len(text) > TEXT_LENGTH_MAX:  # cut first, so that a huge text costs little to search
+        text = text[:TEXT_LENGTH_MAX] + "…"
+    for pattern, replacement in _PATTERNS:
+        text = pattern.sub(replacement, text)
+    return text
+
+
+def redact(_logger: WrappedLogger, _method: str, event: EventDict) -> EventDict:
+    """Take secrets out of one event, however deep they are."""
+    return {key: REDACTED if _is_secret_name(key) else _redact_value(value, DEPTH_MAX) for key, value in event.items()}
+
+
+def _redact_value(value: object, depth: int) -> object:
+    if value is None or isinstance(value, bool | int | float):
+        return value
+    if isinstance(value, bytes | bytearray):
+        return redact_text(bytes(value[:TEXT_LENGTH_MAX]).decode("utf-8", "backslashreplace"))
+    if isinstance(value, str) or depth == 0:
+        return redact_text(str(value))
+    if isinstance(value, Mapping):
+        return {redact_text(str(key)): REDACTED if _is_secret_name(key) else _redact_value(item, depth - 1) for key, item in value.items()}
+    if isinstance(value, Sequence | set | frozenset):
+        items = list(value)
+        if len(items) == 2 and _is_secret_name(items[0]):  # a header as a pair
+            return [str(items[0]), REDACTED]
+        return [_redact_value(item, depth - 1) for item in items]
+    return redact_text(str(value))
+
+
+def _is_secret_name(name: object) -> bool:
+    text = name.decode("latin-1") if isinstance(name, bytes) else name
+    return isinstance(text, str) and text.lower().replace("-", "_") in _SECRET_NAMES
+
+
+class _Stdout:
+    """Writes whole lines. A log that cannot be written must not stop work that moves money."""
+
+    def msg(self, line: str) -> None:
+        try:
+            sys.stdout.write(_TOKEN.sub(REDACTED, line) + "\n")
+            sys.stdout.flush()
+        except (OSError, ValueError):  # the reader has gone, or stdout is closed already
+            return
+
+    debug = info = warning = warn = error = err = critical = fatal = exception = log = failure = msg
+
+
+def configure_logs(level: str, role: str) -> None:
+    """Send structlog and the standard library's logging to stdout as JSON lines. Called once by each entry point.
+
+    Every line has `timestamp` (UTC), `level`, `event`, `role` and `pid`.
+    """
+
+    def add_origin(_logger: WrappedLogger, _method: str, event: EventDict) -> EventDict:
+        event["role"] = role
+        event["pid"] = os.getpid()
+        return event
+
+    shared: list[Processor] = [
+        structlog.contextvars.merge_contextvars,
+        structlog.processors.add_log_level,
+        structlog.processors.TimeStamper(fmt="iso", utc=True),
+        add_origin,
+        structlog.processors.StackInfoRenderer(),
+        structlog.processors.format_exc_info,
+        redact,
+    ]
+    threshold = logging.getLevelNamesMapping()[level.upper()]
+    render = structlog.processors.JSONRenderer(ensure_ascii=False)
+    structlog.configure(
+        processors=[*shared, render],
+        wrapper_class=structlog.make_filtering_bound_logger(threshold),
+        logger_factory=lambda *_: _Stdout(),
+        cache_logger_on_first_use=True,
+    )
+    _route_standard_logging(threshold, shared, render)
+    sys.excepthook = _log_crash
+    threading.excepthook = _log_thread_crash
+
+
+def _route_standard_logging(threshold: int, shared: list[Processor], render: Processor) -> None:
+    """Give libraries that use `logging` the same lines; they are heard from `warning` on, as their detail is not ours."""
+    formatter = structlog.stdlib.ProcessorFormatter(
+        foreign_pre_chain=[structlog.stdlib.ExtraAdder(allow=()), _name_the_logger, *shared],
+        processors=[structlog.stdlib.ProcessorFormatter.remove_processors_meta, render],
+    )
+    handler = _LineHandler()
+    handler.setFormatter(formatter)
+    root = logging.getLogger()
+    for other in list(root.handlers):
+        if isinstance(other, _LineHandler) or type(other) is logging.StreamHandler:
+            root.removeHandler(other)
+    root.addHandler(handler)
+    root.setLevel(max(threshold, logging.WARNING))
+
+
+def _name_the_logger(_logger: WrappedLogger, _method: str, event: EventDict) -> EventDict:
+    record = event.get("_record")
+    if isinstance(record, logging.LogRecord):
+        event["logger"] = record.name
+    return event
+
+
+class _LineHandler(logging.Handler):
+    def emit(self, record: logging.LogRecord) -> None:
+        try:
+            line = self.format(record)
+        except Exception:  # a library's broken log call is not our failure
+            line = '{"event": "unprintable_log_record", "level": "warning"}'
+        _Stdout().msg(line)
+
+
+def _log_crash(kind: type[BaseException], error: BaseException, trace: TracebackType | None) -> None:
+    if issubclass(kind, KeyboardInterrupt):
+        return
+    log.error("process_crashed", exc_info=(kind, error, trace))
+
+
+def _log_thread_crash(crash: threading.ExceptHookArgs) -> None:
+    if crash.exc_value is not None:
+        log.error("thread_crashed", exc_info=(crash.exc_type, crash.exc_value, crash.exc_traceback))
+
+
+log = cast("structlog.typing.FilteringBoundLogger", structlog.get_logger())
+
+
+def get_log(**fields: Any) -> structlog.typing.FilteringBoundLogger:
+    """Return a log whose lines all carry `fields`."""
+    return cast("structlog.typing.FilteringBoundLogger", structlog.get_logger(**fields))

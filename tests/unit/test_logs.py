@@ -1,0 +1,157 @@
+"""Log lines: their shape, and that no secret reaches one."""
+
+import json
+import logging
+import secrets
+import sys
+from collections.abc import Iterator
+
+import pytest
+import structlog
+
+from telemetry import logs
+
+TOKEN = f"l5_1ab2_{secrets.token_hex(32)}"
+
+
+@pytest.fixture(autouse=True)
+def _fresh_logging() -> Iterator[None]:
+    root, hook = logging.getLogger(), sys.excepthook
+    handlers, level = list(root.handlers), root.level
+    logs.configure_logs("info", "control")
+    yield
+    structlog.reset_defaults()
+    sys.excepthook = hook
+    root.handlers[:] = handlers
+    root.setLevel(level)
+
+
+def last_line(capsys: pytest.CaptureFixture[str]) -> dict[str, object]:
+    lines = capsys.readouterr().out.strip().splitlines()
+    assert len(lines) == 1
+    line: dict[str, object] = json.loads(lines[0])
+    return line
+
+
+def test_a_line_is_json_with_time_level_event_role_and_pid(capsys: pytest.CaptureFixture[str]) -> None:
+    logs.get_log().info("request_settled", charge=330, model="claude-sonnet-4-6")
+
+    line = last_line(capsys)
+
+    assert {"timestamp", "level", "event", "role", "pid"} <= set(line)
+    assert (line["event"], line["level"], line["role"], line["charge"]) == ("request_settled", "info", "control", 330)
+    assert str(line["timestamp"]).endswith("Z")
+
+
+def test_lines_below_the_level_are_not_written(capsys: pytest.CaptureFixture[str]) -> None:
+    logs.get_log().debug("detail")
+
+    assert capsys.readouterr().out == ""
+
+
+@pytest.mark.parametrize(
+    "fields",
+    [
+        {"path": f"/proxy/{TOKEN}/v1/messages"},
+        {"path": f"/dashboard/{TOKEN}?x=1"},
+        {"error": ValueError(f"bad token {TOKEN}")},
+        {"header": f"Authorization: Bearer {TOKEN}"},
+        {"headers": {"Authorization": TOKEN, "Accept": "x"}},
+        {"headers": [(b"x-api-key", TOKEN.encode()), (b"accept", b"*/*")]},
+        {"raw": f"x-api-key: {TOKEN}\r\n".encode()},
+        {"deep": {"a": [{"b": (TOKEN,)}]}},
+        {"deep": [[[[[[[[[TOKEN]]]]]]]]]},
+        {"url": TOKEN.replace("_", "%5F")},
+        {"upper": TOKEN.upper()},
+        {TOKEN: 1},
+        {"mapping": {TOKEN: 1}},
+        {"cut": TOKEN[:40]},
+    ],
+    ids=lambda fields: str(next(iter(fields)))[:6],
+)
+def test_a_token_never_reaches_a_line(fields: dict[str, object], capsys: pytest.CaptureFixture[str]) -> None:
+    logs.get_log().warning("something", **fields)
+
+    text = capsys.readouterr().out
+
+    assert TOKEN[10:40] not in text.lower()
+    assert json.loads(text)["event"] == "something"
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "Authorization: Bearer operator-key-anthropic",
+        "authorization=operator-key-anthropic",
+        "{'x-api-key': 'operator-key-anthropic'}",
+        '{"api_key": "operator-key-anthropic"}',
+        "[(b'x-api-key', b'operator-key-anthropic')]",
+        "postgresql://level5:operator-key-anthropic@db/level5",
+    ],
+)
+def test_the_value_of_a_credential_is_not_shown_in_any_writing(text: str, capsys: pytest.CaptureFixture[str]) -> None:
+    logs.get_log().error("refused", text=text, headers={"X-Api-Key": "operator-key-anthropic"}, event_text=text)
+
+    line = capsys.readouterr().out
+
+    assert "operator-key" not in line
+    json.loads(line)
+
+
+def test_the_text_of_an_event_and_its_traceback_are_redacted_too(capsys: pytest.CaptureFixture[str]) -> None:
+    try:
+        raise RuntimeError(f"no such token: {TOKEN}")
+    except RuntimeError:
+        logs.get_log().exception(f"failed for {TOKEN}")
+
+    text = capsys.readouterr().out
+
+    assert "RuntimeError" in text
+    assert TOKEN not in text
+
+
+def test_a_library_that_uses_logging_writes_the_same_lines_without_secrets(capsys: pytest.CaptureFixture[str]) -> None:
+    logging.getLogger("some.library").error("GET /proxy/%s/balance failed", TOKEN)
+
+    line = last_line(capsys)
+
+    assert line["logger"] == "some.library"
+    assert line["event"] == f"GET /proxy/{logs.REDACTED}/balance failed"
+    assert line["role"] == "control"
+
+
+def test_a_crash_is_one_line_without_secrets(capsys: pytest.CaptureFixture[str]) -> None:
+    error = RuntimeError(TOKEN)
+
+    sys.excepthook(RuntimeError, error, None)
+
+    text = capsys.readouterr().out
+    assert json.loads(text)["event"] == "process_crashed"
+    assert TOKEN not in text
+
+
+def test_a_log_whose_reader_has_gone_does_not_stop_the_work(monkeypatch: pytest.MonkeyPatch) -> None:
+    class Gone:
+        def write(self, _text: str) -> int:
+            raise BrokenPipeError
+
+        def flush(self) -> None:
+            raise BrokenPipeError
+
+    monkeypatch.setattr(sys, "stdout", Gone())
+
+    logs.get_log().info("request_settled")
+
+
+def test_a_very_long_text_is_cut(capsys: pytest.CaptureFixture[str]) -> None:
+    logs.get_log().info("long", text="x" * 1_000_000)
+
+    assert len(capsys.readouterr().out) < logs.TEXT_LENGTH_MAX + 500
+
+
+def test_numbers_and_nothing_stay_what_they_are(capsys: pytest.CaptureFixture[str]) -> None:
+    logs.get_log().info("figures", charge=1, ratio=0.5, ok=True, none=None)
+
+    line = last_line(capsys)
+
+    assert (line["charge"], line["ratio"], line["ok"], line["none"]) == (1, 0.5, True, None)
