@@ -12,6 +12,7 @@ ROOT = Path(__file__).parents[2]
 PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text())
 DISTRIBUTION = PROJECT["project"]["name"]
 PACKAGES = PROJECT["tool"]["setuptools"]["packages"]
+OWNERS = packages_distributions()
 
 
 def test_every_folder_with_code_of_ours_is_a_listed_package() -> None:
@@ -22,7 +23,7 @@ def test_every_folder_with_code_of_ours_is_a_listed_package() -> None:
 
 @pytest.mark.parametrize("package", PACKAGES)
 def test_a_package_name_belongs_to_this_distribution_alone(package: str) -> None:
-    assert set(packages_distributions().get(package, [DISTRIBUTION])) == {DISTRIBUTION}
+    assert set(OWNERS.get(package, [DISTRIBUTION])) == {DISTRIBUTION}
     assert package not in sys.stdlib_module_names
 
 
