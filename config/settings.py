@@ -67,6 +67,8 @@ __all__ = [
 
 SANDBOX_FOLDER = "sandbox"
 SANDBOX_KEY = "sandbox-operator-key"
+# Where the one process of simulated providers answers for each of them.
+SIMULATED_PATHS = {"anthropic": "/anthropic", "openai": "/openai", "openrouter": "/openrouter/api"}
 # How the keys of the three providers begin.
 REAL_KEY_PREFIX = "sk-"
 
@@ -137,8 +139,7 @@ class Settings(Section):
 
 def simulated_providers(port: object) -> Nested:
     """Return the provider settings that point at the simulated providers."""
-    origin = f"http://127.0.0.1:{port}"
-    return {name: {"base_url": f"{origin}/{name}", "api_key": SANDBOX_KEY} for name in ProvidersSettings.model_fields}
+    return {name: {"base_url": f"http://127.0.0.1:{port}{path}", "api_key": SANDBOX_KEY} for name, path in SIMULATED_PATHS.items()}
 
 
 def refuse_real_provider(name: str, provider: ProviderSettings) -> None:
