@@ -113,7 +113,9 @@ class Appliance:
 
     def run(self, *arguments: str, check: bool = True) -> subprocess.CompletedProcess[str]:
         """Run a `level5` command as the operator does in a second terminal."""
-        done = subprocess.run([sys.executable, "-m", "cli.main", *arguments], env=self.environment, capture_output=True, text=True, stdin=subprocess.DEVNULL, timeout=120)
+        done = subprocess.run(
+            [sys.executable, "-m", "cli.main", *arguments], env=self.environment, capture_output=True, text=True, stdin=subprocess.DEVNULL, timeout=120
+        )
         if check and done.returncode != 0:
             raise AssertionError(f"level5 {' '.join(arguments)} failed with {done.returncode}:\n{done.stdout}\n{done.stderr}")
         return done

@@ -1,0 +1,22 @@
+"""Appliances to do harm to."""
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from tests.fakes.appliance import Appliance, appliance
+
+
+@pytest.fixture(scope="module")
+def running(store_home: Path) -> Iterator[Appliance]:
+    """One appliance for the tests of a module that leave it as they found it."""
+    with appliance(store_home) as made:
+        yield made
+
+
+@pytest.fixture
+def victim(store_home: Path) -> Iterator[Appliance]:
+    """An appliance of this test alone, whose holds live three seconds."""
+    with appliance(store_home, LEVEL5_LEDGER__HOLD_TTL_SECONDS="3") as made:
+        yield made

@@ -1,0 +1,124 @@
+"""Processes that die in the middle of things: each request ends once, and nothing stays behind."""
+
+import os
+import signal
+import socket
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import httpx
+import pytest
+
+from tests.fakes.appliance import Appliance, appliance
+from tests.fakes.calls import address, body, call, charge_by_hand
+from tests.faults.test_stores_lost import eventually, spent
+
+
+def test_a_worker_killed_in_mid_stream_is_replaced_and_its_holds_end(victim: Appliance) -> None:
+    account = victim.register("1")
+    workers = victim.pids("addons.worker")
+    assert len(workers) == 2
+    script = {"x-sandbox-script": "input=1000 output=100 events=60 delay_ms=100"}
+    with pytest.raises(httpx.HTTPError), httpx.stream("POST", address(victim, account), json=body(stream=True), headers=script, timeout=30) as stream:
+        pieces = stream.iter_text()
+        next(pieces)
+        time.sleep(2.5)  # at least one renewal has carried the usage so far
+        for worker in workers:
+            os.kill(worker, signal.SIGKILL)
+        for _ in pieces:
+            pass
+
+    eventually(lambda: victim.balance(account)["held"] == 0)
+    charged = spent(victim, account, 1_000_000)
+    assert charge_by_hand(1000, 1) <= charged <= charge_by_hand(1000, 200)
+    [entry] = [entry for entry in victim.transactions(account) if entry["type"] == "DEBIT"]
+    assert entry["estimated"] is True
+    eventually(lambda: len(set(victim.pids("addons.worker")) - set(workers)) == 2)
+    assert call(victim, account, "input=10 output=10").status_code == 200
+    victim.verify()
+
+
+def test_a_worker_that_slept_past_its_deadline_settles_exactly_once(store_home: Path) -> None:
+    with appliance(store_home, workers=1, LEVEL5_LEDGER__HOLD_TTL_SECONDS="3") as one:
+        account = one.register("1")
+        [worker] = one.pids("addons.worker")
+        script = {"x-sandbox-script": "input=1000 output=100 events=40 delay_ms=100"}
+        with httpx.stream("POST", address(one, account), json=body(stream=True), headers=script, timeout=60) as stream:
+            pieces = stream.iter_text()
+            next(pieces)
+            time.sleep(1.5)
+            os.kill(worker, signal.SIGSTOP)
+            time.sleep(5)
+            os.kill(worker, signal.SIGCONT)
+            for _ in pieces:
+                pass
+
+        eventually(lambda: spent(one, account, 1_000_000) == charge_by_hand(1000, 100))
+        eventually(lambda: one.balance(account)["held"] == 0)
+        one.verify()
+
+
+def test_a_killed_poster_is_replaced_and_goes_on_where_it_was(victim: Appliance) -> None:
+    account = victim.register("1")
+    [poster] = victim.pids("poster")
+
+    os.kill(poster, signal.SIGKILL)
+    for _ in range(10):
+        assert call(victim, account, "input=10 output=10").status_code == 200
+
+    eventually(lambda: victim.pids("poster") not in ([], [poster]))
+    eventually(lambda: httpx.get(f"{victim.url}/health", timeout=10).status_code == 200)
+    assert len(victim.transactions(account)) == 11
+    victim.verify()
+
+
+@pytest.mark.parametrize("how", [signal.SIGINT, signal.SIGTERM, signal.SIGKILL])
+def test_nothing_stays_behind_when_the_supervisor_ends(store_home: Path, how: signal.Signals) -> None:
+    with appliance(store_home) as made:
+        account = made.register("1")
+        assert call(made, account, "input=10 output=10").status_code == 200
+        below = made.processes()
+
+        made.stop(how)
+
+        eventually(lambda: not any(Path(f"/proc/{pid}/cmdline").exists() and Path(f"/proc/{pid}/cmdline").read_bytes() for pid in below))
+        for port in (made.gateway_port, made.control_port, made.metrics_port, made.provider_port):
+            with socket.socket() as probe:
+                assert probe.connect_ex(("127.0.0.1", port)) != 0
+        made.start()
+        assert made.balance(account)["usdc_balance"] == 1_000_000 - charge_by_hand(10, 10)
+        made.verify()
+
+
+def test_a_second_appliance_on_the_same_home_is_refused(running: Appliance) -> None:
+    second = subprocess.run(
+        [sys.executable, "-m", "cli.main", "up", "--sandbox"], env=running.environment, capture_output=True, text=True, timeout=60, stdin=subprocess.DEVNULL
+    )
+
+    assert second.returncode != 0
+    assert "already" in (second.stdout + second.stderr)
+    assert httpx.get(f"{running.url}/health", timeout=10).status_code == 200
+
+
+def test_a_sandbox_on_the_stores_of_a_real_appliance_is_refused(store_home: Path, database_url: str, redis_url: str) -> None:
+    stores = {"LEVEL5_DATABASE_URL": database_url, "LEVEL5_REDIS_URL": redis_url}
+    with appliance(store_home, start=False, **stores) as made:
+        real = made.run("migrate", check=False)
+        assert real.returncode == 0, real.stderr
+        command = [sys.executable, "-m", "cli.main", "up"]
+        real_up = subprocess.Popen(
+            command, env=made.environment, stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, start_new_session=True
+        )
+        try:
+            made.process = None
+            made.wait_ready()
+        finally:
+            real_up.terminate()
+            real_up.wait(60)
+
+        sandbox = subprocess.run([*command, "--sandbox"], env=made.environment, capture_output=True, text=True, timeout=60, stdin=subprocess.DEVNULL)
+
+    assert sandbox.returncode != 0
+    assert "real" in (sandbox.stdout + sandbox.stderr)
