@@ -6,6 +6,7 @@ only this function, and what goes upstream is the path written here, never the c
 
 from dataclasses import dataclass, field
 from enum import StrEnum
+from urllib.parse import quote, unquote_to_bytes
 
 TARGET_CHARACTERS_MAX = 8192
 
@@ -85,3 +86,167 @@ class RequestRefused(Exception):
         super().__init__(message)
         self.status, self.code, self.message = status, code, message
         self.dialect, self.details = dialect, details or {}
+
+
+# Paths below /v1 that the proxy serves, and the one method each takes.
+_POSTED = {
+    ("messages",): (Operation.MESSAGES, Dialect.ANTHROPIC),
+    ("messages", "count_tokens"): (Operation.COUNT_TOKENS, Dialect.ANTHROPIC),
+    ("chat", "completions"): (Operation.CHAT_COMPLETIONS, Dialect.OPENAI),
+    ("responses",): (Operation.RESPONSES, Dialect.OPENAI),
+    ("responses", "input_tokens"): (Operation.INPUT_TOKENS, Dialect.OPENAI),
+    ("responses", "compact"): (Operation.COMPACT, Dialect.OPENAI),
+    ("embeddings",): (Operation.EMBEDDINGS, Dialect.OPENAI),
+}
+# First segments of provider paths that are not served, and why; the text is shown to the caller.
+_UNSERVED = {
+    "complete": "Legacy text completions report no usage and cannot be billed; use /v1/messages.",
+    "completions": "Legacy completions are not served; use /v1/chat/completions.",
+    "files": "Files are not served: they would be shared by everybody who uses this gateway; put the content into the request.",
+    "batches": "Batches are not served: their usage cannot be bounded beforehand; send the requests one by one.",
+    **dict.fromkeys(("images", "audio", "videos", "realtime", "moderations"), "This interface has no price here and is not served."),
+    **dict.fromkeys(
+        ("assistants", "threads", "vector_stores", "containers", "conversations", "uploads", "fine_tuning", "evals", "skills", "organizations", "organization"),
+        "Objects stored at the provider belong to the operator's account and are not served.",
+    ),
+    **dict.fromkeys(("generation", "credits", "key", "auth"), "This shows the operator's account and is not served; see /proxy/{api_token}/balance."),
+}
+_STORED_RESPONSE = "Stored answers are not served: they may belong to somebody else; keep what the first call returned."
+_ANTHROPIC_ONLY = frozenset({"messages", "complete", "organizations", "skills"})
+_SERVED_HINT = "Served here: /v1/messages, /v1/messages/count_tokens, /v1/chat/completions, /v1/responses, /v1/embeddings and /v1/models."
+# Below /proxy/{api_token}: the control API's own pages.
+_ACCOUNT_PAGES = frozenset({("balance",), ("transactions",)})
+
+
+def classify(method: str, target: str, *, anthropic: bool = False) -> Route | ControlRoute:
+    """Return what a request line asks for. `target` is in origin form, as received.
+
+    `anthropic` says that the caller sent an `anthropic-version` header; it decides the dialect of
+    the paths that two providers share (models, probes, unknown ones). A WebSocket upgrade has to be
+    refused before this is called: it is a GET of a path that is only posted to.
+
+    Raises:
+        RequestRefused: 400 for a malformed target, 404 for a path that is not served,
+            405 (with `details["allow"]`) for a wrong method.
+    """
+    segments, query = _split_target(target)
+    if segments and segments[0] == "proxy":
+        if len(segments) == 1:
+            raise RequestRefused(
+                404, "not_found", message="The api_token is missing: use /proxy/{api_token}/v1/...", dialect=_family(None, anthropic=anthropic)
+            )
+        return _classify_proxied(method, segments[1:], query, anthropic=anthropic)
+    return _classify_bare(method, segments, query, anthropic=anthropic)
+
+
+def _split_target(target: str) -> tuple[list[str], str]:
+    """Return the path's decoded segments and the raw query.
+
+    Decodes once and only once; repeated slashes and a closing one do not matter. What could be read
+    differently by somebody else (dot segments, backslashes, control characters, bad UTF-8) is refused.
+    """
+    path, _, query = target.partition("?")
+    if len(target) > TARGET_CHARACTERS_MAX:
+        raise RequestRefused(400, "invalid_path", message=f"The path is longer than {TARGET_CHARACTERS_MAX} characters.")
+    if not path.startswith("/") or not target.isascii() or any(character <= " " or character in "#\x7f" for character in target):
+        raise RequestRefused(400, "invalid_path", message="The request target must be a plain path such as /v1/messages.")
+    try:
+        decoded = unquote_to_bytes(path).decode("utf-8")
+    except UnicodeDecodeError:
+        raise RequestRefused(400, "invalid_path", message="The path is not valid UTF-8.") from None
+    segments = [segment for segment in decoded.split("/") if segment]
+    if "\\" in decoded or any(segment in {".", ".."} for segment in segments) or not decoded.isprintable():
+        raise RequestRefused(400, "invalid_path", message="The path must not hold dot segments, backslashes or control characters.")
+    return segments, query
+
+
+def _classify_proxied(method: str, segments: list[str], query: str, *, anthropic: bool) -> Route | ControlRoute:
+    """Classify what follows `/proxy`: the api_token, then a provider path or an account page."""
+    token_text, rest = segments[0], segments[1:]
+    if tuple(rest) in _ACCOUNT_PAGES:
+        return ControlRoute(path=_canonical(["proxy", *segments]), query=query)
+    pinned, rest = _strip_base(rest)
+    return _provider_route(method, rest, query, token_text=token_text, pinned=pinned, anthropic=anthropic)
+
+
+def _classify_bare(method: str, segments: list[str], query: str, *, anthropic: bool) -> Route | ControlRoute:
+    """Classify a path without `/proxy`: a provider path (the token is in a header), or the control API's."""
+    pinned, rest = _strip_base(segments)
+    if not rest:
+        if segments or method == "HEAD":
+            return _provider_route(method, rest, query, token_text=None, pinned=pinned, anthropic=anthropic)
+        return ControlRoute(path="/", query=query)
+    if pinned or rest[0] in {"chat", "models"} or (rest[0],) in _POSTED or (segments[0] == "v1" and rest[0] in _UNSERVED):
+        return _provider_route(method, rest, query, token_text=None, pinned=pinned, anthropic=anthropic)
+    return ControlRoute(path=_canonical(segments), query=query)
+
+
+def _strip_base(segments: list[str]) -> tuple[str | None, list[str]]:
+    """Return the provider pinned by an `/api` base, and the path below `/v1`.
+
+    Both SDK families are configured with and without `/v1`, so none, one or two of them are understood.
+    """
+    rest = segments
+    pinned = None
+    if rest[:1] == ["api"]:
+        pinned, rest = "openrouter", rest[1:]
+    for _ in range(2):
+        if rest[:1] == ["v1"]:
+            rest = rest[1:]
+    return pinned, rest
+
+
+def _provider_route(method: str, rest: list[str], query: str, *, token_text: str | None, pinned: str | None, anthropic: bool) -> Route:
+    """Return the route of a path below `/v1`.
+
+    Raises:
+        RequestRefused: 404 or 405, in the dialect that fits the path best.
+    """
+    posted = _POSTED.get(tuple(rest))
+    family = _family(rest[0] if rest else None, anthropic=anthropic, pinned=pinned)
+    if posted is not None:
+        operation = posted[0]
+        _require_method(method, ("POST",), family)
+    elif not rest:
+        operation = Operation.PROBE
+        _require_method(method, ("GET", "HEAD"), family)
+    elif rest[0] == "models":
+        operation = Operation.GET_MODEL if len(rest) > 1 else Operation.LIST_MODELS
+        _require_method(method, ("GET", "HEAD"), family)
+    else:
+        raise RequestRefused(404, "not_found", message=_why_not_served(rest), dialect=family)
+    model = "/".join(rest[1:]) if operation is Operation.GET_MODEL else None
+    path = _canonical(["v1", *rest])
+    return Route(operation=operation, dialect=family, upstream_path=path, query=query, token_text=token_text, provider=pinned, model=model)
+
+
+def _require_method(method: str, allowed: tuple[str, ...], dialect: Dialect) -> None:
+    if method not in allowed:
+        message = f"The method {method[:20]} is not allowed here; use {allowed[0]}."
+        raise RequestRefused(405, "method_not_allowed", message=message, dialect=dialect, details={"allow": ", ".join(allowed)})
+
+
+def _family(first: str | None, *, anthropic: bool, pinned: str | None = None) -> Dialect:
+    """Return the dialect of a path by its first segment below `/v1`.
+
+    OpenRouter's own /messages speaks Anthropic's format, errors included.
+    """
+    if first in _ANTHROPIC_ONLY:
+        return Dialect.ANTHROPIC
+    if pinned:
+        return Dialect.OPENROUTER
+    shared = (first,) not in _POSTED and first != "chat"
+    return Dialect.ANTHROPIC if anthropic and shared else Dialect.OPENAI
+
+
+def _why_not_served(rest: list[str]) -> str:
+    if rest[:2] == ["messages", "batches"]:
+        return _UNSERVED["batches"]
+    if rest[0] == "responses" or rest[:2] == ["chat", "completions"]:
+        return _STORED_RESPONSE
+    return _UNSERVED.get(rest[0], f"This path is not served. {_SERVED_HINT}")
+
+
+def _canonical(segments: list[str]) -> str:
+    """Write decoded segments as the one spelling that goes on from here."""
+    return "/" + "/".join(quote(segment, safe="-._~!$&'()*+,;=:@") for segment in segments)
