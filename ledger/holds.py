@@ -1,0 +1,120 @@
+"""Values that the hot balances take and give: policies, holds, settlements, standings."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+
+from ledger.entries import AccountId, RequestId
+from ledger.money import Microunits
+from ledger.tokens import ApiToken
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class HoldPolicy:
+    """Limits of a hold: the lowest overdraft (microunits), holds at once, life, unposted changes of the shard."""
+
+    overdraft_max: int
+    concurrent_max: int
+    ttl_ms: int
+    outbox_max: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Standing:
+    """An account at one instant; `available` is balance less held, `charged` the sum of all charges ever.
+
+    `status` is `active`, `suspended` or `closed`, or `revoked` where the token that asked is.
+    `line` is the operator's own overdraft for this account, None where the rule applies.
+    """
+
+    balance: Microunits
+    available: Microunits
+    held: Microunits
+    status: str
+    charged: int
+    line: int | None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Hold:
+    """Money set aside for one request, in the epoch of the shard in which it was placed.
+
+    `replaced` tells that a rebuild fell into its life, so that only the journal can tell what was
+    charged for this request before.
+    """
+
+    token: ApiToken
+    request_id: RequestId
+    amount: Microunits
+    epoch: int
+    standing: Standing
+    replaced: bool = False
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Settlement:
+    """A charge that the hot balances have taken; `seq` is its number in the shard's outbox of `epoch`.
+
+    `repeated` tells that it was taken before; `charge` is then what was taken.
+    """
+
+    balance: Microunits
+    available: Microunits
+    charge: Microunits
+    seq: int
+    epoch: int
+    repeated: bool = False
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Renewal:
+    """A sign of life of a hold, with what came back so far; an empty `detail` means nothing did."""
+
+    hold: Hold
+    charge: Microunits
+    detail: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ShardMeta:
+    """What Redis knows of a shard; `posted` is how far the journal has got with its outbox."""
+
+    epoch: int
+    state: str
+    seq: int
+    due_seq: int
+    posted: int
+    instance: str
+    mode: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class OutboxEntry:
+    """One change that the hot balances made: `amount` is signed, a charge is negative.
+
+    `n` is None where the balance did not change; `due` is set for applied changes only; `at` in milliseconds.
+    """
+
+    seq: int
+    kind: str
+    key: str
+    account: AccountId
+    n: int | None
+    amount: int
+    balance: int
+    at: int
+    epoch: int
+    due: int | None
+    detail: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class AccountRow:
+    """One account as a rebuild writes it; `tokens` maps each digest to whether it is active."""
+
+    account: AccountId
+    balance: int
+    n: int
+    charged: int
+    status: str
+    line: int | None = None
+    tokens: Mapping[str, bool] = field(default_factory=dict)

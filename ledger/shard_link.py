@@ -1,0 +1,269 @@
+"""The way to a shard in Redis: scripts, epochs, bounded retries, and the signs that Redis went back in time.
+
+Every script is idempotent by its ids, so a call whose answer was lost may be repeated. What a
+caller learns from a failure is never more than that the state is unknown.
+"""
+
+import asyncio
+import hashlib
+import time
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import structlog
+from redis.asyncio import BlockingConnectionPool, Redis
+from redis.asyncio.retry import Retry
+from redis.backoff import NoBackoff
+from redis.exceptions import ConnectionError as RedisConnectionError
+from redis.exceptions import NoScriptError, OutOfMemoryError, RedisError, ResponseError
+
+from ledger.entries import SHARDS
+from ledger.errors import BalanceUnavailable, BooksUnderPressure, BrokenInvariant, ShardClosed, WrongStore
+from ledger.holds import ShardMeta
+
+log = structlog.get_logger("ledger")
+
+CONNECTIONS_MAX = 32
+CONNECT_SECONDS_MAX = 2.0
+COMMAND_SECONDS_MAX = 1.0
+RETRY_AFTER_SECONDS = (0.02, 0.1)
+MEMORY_SHARE_MAX_PERCENT = 75
+MEMORY_SAMPLE_SECONDS = 1.0
+# These two run on a shard that is closed or missing; all others are spliced with the prelude.
+WITHOUT_PRELUDE = frozenset({"open_shard", "close_shard"})
+
+META_FIELDS = ("epoch", "state", "seq", "due_seq", "posted", "instance", "mode")
+
+Answer = list[Any]  # status, seq, posted, then what the script adds
+
+
+def connect_redis(url: str) -> Redis:
+    """Return a client with bounded waits and a bounded number of connections. It repeats nothing by itself."""
+    pool = BlockingConnectionPool.from_url(
+        url,
+        max_connections=CONNECTIONS_MAX,
+        timeout=COMMAND_SECONDS_MAX,
+        socket_connect_timeout=CONNECT_SECONDS_MAX,
+        socket_timeout=COMMAND_SECONDS_MAX,
+        decode_responses=False,
+        retry=Retry(NoBackoff(), 0),
+    )
+    return Redis.from_pool(pool)
+
+
+def meta_key(shard: int) -> str:
+    """Return the one key that is handed to every script of a shard; scripts derive the others from it."""
+    return f"l5:{{{shard}}}:meta"
+
+
+def outbox_key(shard: int) -> str:
+    """Return the key of the shard's outbox; it outlives epochs."""
+    return f"l5:{{{shard}}}:out"
+
+
+def epoch_prefix(shard: int, epoch: int) -> str:
+    """Return what all keys of one epoch of a shard begin with."""
+    return f"l5:{{{shard}}}:e{epoch}:"
+
+
+@dataclass(frozen=True, slots=True)
+class Script:
+    """A script with its prelude spliced in, and the digest that Redis knows it by."""
+
+    name: str
+    source: str
+    digest: str
+
+
+def read_scripts() -> dict[str, Script]:
+    """Read all scripts; the flags stay on the first line, where Redis wants them."""
+    folder = Path(__file__).with_name("scripts")
+    prelude = (folder / "_prelude.lua").read_text()
+    scripts = {}
+    for path in sorted(folder.glob("[!_]*.lua")):
+        flags, body = path.read_text().split("\n", 1)
+        source = f"{flags}\n{'' if path.stem in WITHOUT_PRELUDE else prelude}{body}"
+        scripts[path.stem] = Script(path.stem, source, hashlib.sha1(source.encode(), usedforsecurity=False).hexdigest())
+    return scripts
+
+
+class ShardLink:
+    """Runs scripts against shards and keeps what this process knows of their epochs and numbers."""
+
+    def __init__(self, redis: Redis, *, instance: str) -> None:
+        self.redis, self.instance = redis, instance
+        self._scripts = read_scripts()
+        self._epochs: dict[int, int] = {}
+        self._reached: dict[int, tuple[int, int, int]] = {}  # shard: epoch, highest seq, posted watermark
+        self._memory_sampled_at, self._memory_short = -MEMORY_SAMPLE_SECONDS, False
+
+    async def load(self) -> None:
+        """Load the scripts and learn the epochs of all open shards.
+
+        Raises:
+            BalanceUnavailable: Redis did not answer.
+            WrongStore: the shards belong to another instance.
+        """
+        for script in self._scripts.values():
+            await self._command("SCRIPT", "LOAD", script.source)
+        await self.read_all_meta()
+
+    def epoch(self, shard: int) -> int:
+        """Return the newest epoch known of the shard, 0 where none is."""
+        return self._epochs.get(shard, 0)
+
+    def posted(self, shard: int, epoch: int) -> int:
+        """Return the seq up to which the journal has this epoch's changes, as last heard from Redis."""
+        known, _, posted = self._reached.get(shard, (0, 0, 0))
+        return posted if known == epoch else 0
+
+    def trust_epochs(self, epochs: dict[int, int]) -> None:
+        """Take the journal's epochs as lower bounds: an older one in Redis is then a restored copy, and closed."""
+        for shard, epoch in epochs.items():
+            self._learn_epoch(shard, epoch)
+
+    async def read_meta(self, shard: int) -> ShardMeta | None:
+        """Return what Redis knows of a shard; None where it knows nothing (lost or never opened: closed).
+
+        Raises:
+            BalanceUnavailable: Redis did not answer.
+            ShardClosed: Redis went back behind what this process saw before.
+            WrongStore: the shard belongs to another instance.
+        """
+        floor = self._reached.get(shard)
+        return await self._read(shard, await self._command("HMGET", meta_key(shard), *META_FIELDS), floor)
+
+    async def read_all_meta(self) -> dict[int, ShardMeta | None]:
+        """Return what Redis knows of every shard, in one round trip. A shard that went back in time reads as None.
+
+        Raises:
+            BalanceUnavailable: Redis did not answer.
+            WrongStore: a shard belongs to another instance.
+        """
+        floors = dict(self._reached)
+        pipeline = self.redis.pipeline(transaction=False)
+        for shard in range(SHARDS):
+            pipeline.hmget(meta_key(shard), list(META_FIELDS))
+        try:
+            answers = await pipeline.execute()
+        except (RedisError, OSError) as error:
+            raise BalanceUnavailable(f"Redis did not answer: {error}") from error
+        metas: dict[int, ShardMeta | None] = {}
+        for shard, answer in enumerate(answers):
+            try:
+                metas[shard] = await self._read(shard, answer, floors.get(shard))
+            except ShardClosed:
+                metas[shard] = None
+        return metas
+
+    async def run(self, name: str, shard: int, *arguments: str | int, epoch: int | None = None) -> Answer:
+        """Run a script as `run_in` does, for a caller who does not need to know the epoch."""
+        return (await self.run_in(name, shard, *arguments, epoch=epoch))[1]
+
+    async def run_in(self, name: str, shard: int, *arguments: str | int, epoch: int | None = None) -> tuple[int, Answer]:
+        """Run a script in `epoch`, or in the newest one known, which is looked up again when it has passed.
+
+        Returns the epoch it ran in and its answer.
+
+        Raises:
+            ShardClosed: the shard is missing, closed, in another epoch, or went back in time; nothing changed
+                in the books that a rebuild would not find.
+            BalanceUnavailable: Redis did not answer.
+        """
+        for _ in range(2):
+            used = epoch if epoch is not None else await self._current_epoch(shard)
+            floor = self._reached.get(shard)
+            answer = await self.call(name, shard, used, *arguments)
+            if answer[0] != b"closed":
+                await self._watch_numbers(shard, used, answer[1], answer[2], floor)
+                return used, answer
+            if answer[1] and answer[2] == b"open":
+                self._learn_epoch(shard, int(answer[1]))
+            if epoch is not None or self.epoch(shard) <= used:
+                break
+        raise ShardClosed(shard)
+
+    async def call(self, name: str, shard: int, *arguments: str | int) -> Answer:
+        """Run a script with no regard for epochs, repeating it where the connection was lost.
+
+        Raises:
+            BooksUnderPressure: Redis is full and the script is not one that may run all the same.
+            BalanceUnavailable: no answer; it may or may not have run.
+            BrokenInvariant: the script refused its arguments.
+        """
+        script = self._scripts[name]
+        try:
+            return list(await self._command("EVALSHA", script.digest, 1, meta_key(shard), *arguments))
+        except NoScriptError:
+            return list(await self._command("EVAL", script.source, 1, meta_key(shard), *arguments))
+
+    async def under_pressure(self) -> bool:
+        """Tell whether Redis has used more than three quarters of its memory; asked at most once a second."""
+        if time.monotonic() - self._memory_sampled_at >= MEMORY_SAMPLE_SECONDS:
+            self._memory_sampled_at = time.monotonic()
+            facts = await self._command("INFO", "memory")
+            limit = int(facts.get("maxmemory", 0))
+            self._memory_short = limit > 0 and int(facts["used_memory"]) * 100 > limit * MEMORY_SHARE_MAX_PERCENT
+        return self._memory_short
+
+    async def _command(self, *words: str | int) -> Any:
+        client: Any = self.redis  # redis-py leaves execute_command untyped
+        for pause in (*RETRY_AFTER_SECONDS, None):
+            try:
+                return await client.execute_command(*words)
+            except RedisConnectionError as error:
+                if pause is None:
+                    raise BalanceUnavailable(f"Redis is away: {error}") from error
+                await asyncio.sleep(pause)
+            except NoScriptError:
+                raise
+            except OutOfMemoryError as error:
+                raise BooksUnderPressure("Redis is full") from error
+            except ResponseError as error:
+                if "INVALID" in str(error):
+                    raise BrokenInvariant(str(error)) from error
+                raise BalanceUnavailable(f"Redis refused: {error}") from error
+            except (RedisError, OSError) as error:
+                raise BalanceUnavailable(f"Redis did not answer: {error}") from error
+        raise BalanceUnavailable("Redis is away")
+
+    async def _read(self, shard: int, answer: list[bytes | None], floor: tuple[int, int, int] | None) -> ShardMeta | None:
+        texts = [value.decode() for value in answer if value is not None]
+        if len(texts) != len(META_FIELDS):
+            return None
+        epoch, state, seq, due_seq, posted, instance, mode = texts
+        meta = ShardMeta(epoch=int(epoch), state=state, seq=int(seq), due_seq=int(due_seq), posted=int(posted), instance=instance, mode=mode)
+        if self.instance and instance != self.instance:
+            raise WrongStore(f"shard {shard} in Redis belongs to instance {instance}, not to {self.instance}; point LEVEL5_REDIS_URL at the right Redis")
+        if state == "open":
+            self._learn_epoch(shard, meta.epoch)
+            await self._watch_numbers(shard, meta.epoch, meta.seq, meta.posted, floor)
+        return meta
+
+    async def _current_epoch(self, shard: int) -> int:
+        if shard not in self._epochs:
+            await self.read_meta(shard)
+        if shard not in self._epochs:
+            raise ShardClosed(shard)
+        return self._epochs[shard]
+
+    def _learn_epoch(self, shard: int, epoch: int) -> None:
+        """Epochs only grow: an older one comes from a copy of Redis that was restored."""
+        if epoch > self.epoch(shard):
+            self._epochs[shard] = epoch
+
+    async def _watch_numbers(self, shard: int, epoch: int, seq: int, posted: int, floor: tuple[int, int, int] | None) -> None:
+        """Remember the highest seq; close the shard when an answer shows less than was known before it was asked.
+
+        `floor` was read before the call: answers of calls that ran side by side may arrive in any order.
+        """
+        if floor is not None and floor[0] == epoch and seq < floor[1]:
+            log.error("redis_rolled_back", shard=shard, epoch=epoch, seq=seq, seen=floor[1])
+            await self.call("close_shard", shard, str(epoch))
+            raise ShardClosed(shard)
+        known, highest, watermark = self._reached.get(shard, (0, 0, 0))
+        if known == epoch:
+            self._reached[shard] = (epoch, max(seq, highest), max(posted, watermark))
+        elif epoch > known:
+            self._reached[shard] = (epoch, seq, posted)

@@ -1,0 +1,89 @@
+"""Identities: api_tokens that carry their own route, and the ids of requests.
+
+An api_token is `l5_<address>_<secret>`. The address says which account and which shard of the
+books it belongs to, so that no lookup by token exists anywhere; only the digest of the whole
+text is ever stored.
+"""
+
+import hashlib
+import os
+import re
+import secrets
+import time
+import uuid
+from dataclasses import dataclass
+
+from ledger.entries import SHARDS, AccountId, RequestId
+from ledger.errors import UnknownToken
+
+ALPHABET = "0123456789abcdefghjkmnpqrstvwxyz"  # Crockford's base 32: no i, l, o, u to misread
+ADDRESS_MAX = 2**63 - 1
+_TOKEN = re.compile(r"l5_([0-9a-hjkmnp-tv-z]{1,13})_([0-9a-f]{64})")
+_DIGITS = {character: value for value, character in enumerate(ALPHABET)}
+
+
+@dataclass(frozen=True, slots=True)
+class ApiToken:
+    """A well-formed api_token without its secret; whether it is good only its open shard can say."""
+
+    account: AccountId
+    shard: int
+    digest: str
+
+
+def choose_shard(account: AccountId) -> int:
+    """Return the shard of a new account; it is stored with the account and never computed again."""
+    return hashlib.sha256(str(account).encode()).digest()[0] & (SHARDS - 1)
+
+
+def mint_token(account: AccountId, shard: int) -> tuple[str, ApiToken]:
+    """Return a new api_token's text, which is shown once and never stored, and what is kept of it."""
+    text = f"l5_{_encode(account * SHARDS + shard)}_{secrets.token_hex(32)}"
+    return text, ApiToken(account, shard, _digest(text))
+
+
+def parse_token(text: str) -> ApiToken:
+    """Read account and shard from an api_token; its secret is not checked here.
+
+    Raises:
+        UnknownToken: it is malformed, or not written the one way that `mint_token` writes it.
+    """
+    match = _TOKEN.fullmatch(text)
+    if match is None:
+        raise UnknownToken("malformed")
+    address = _decode(match[1])
+    if address > ADDRESS_MAX or _encode(address) != match[1]:
+        raise UnknownToken("malformed")
+    return ApiToken(AccountId(address // SHARDS), address % SHARDS, _digest(text))
+
+
+def new_token_id() -> str:
+    """Return the public id of a new api_token."""
+    return "tok_" + secrets.token_hex(8)
+
+
+def new_request_id() -> RequestId:
+    """Return a new uuid7: unique, and ordered by time to the millisecond."""
+    instant = time.time_ns() // 1_000_000
+    noise = int.from_bytes(os.urandom(10))
+    number = (instant & (2**48 - 1)) << 80 | 0x7 << 76 | (noise >> 68) << 64 | 0b10 << 62 | noise & (2**62 - 1)
+    return RequestId(str(uuid.UUID(int=number)))
+
+
+def _digest(text: str) -> str:
+    return hashlib.sha256(text.encode()).hexdigest()
+
+
+def _encode(number: int) -> str:
+    digits = ""
+    while number:
+        number, value = divmod(number, 32)
+        digits = ALPHABET[value] + digits
+    return digits or "0"
+
+
+def _decode(digits: str) -> int:
+    number = 0
+    for character in digits:
+        number = number * 32 + _DIGITS[character]
+    return number
