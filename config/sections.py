@@ -1,13 +1,16 @@
 """The groups of settings, each with its defaults, bounds and a sentence that says what it does."""
 
 import ipaddress
+import os
 import re
 from pathlib import Path
 from typing import Annotated, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, NonNegativeInt, PositiveInt, SecretStr, field_validator
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, NonNegativeInt, PositiveInt, SecretStr, field_validator
 
 Port = Annotated[int, Field(ge=1, le=65535)]
+# Made absolute, with the operator's own names for it: a child process has another current folder.
+AbsolutePath = Annotated[Path, AfterValidator(lambda path: Path(os.path.abspath(path.expanduser())))]  # noqa: PTH100  # resolve() would follow links
 HTTP_ADDRESS = re.compile(r"https?://[A-Za-z0-9.\-\[\]:]+(/[A-Za-z0-9._~/\-]*)?")
 
 
@@ -58,7 +61,7 @@ class SandboxSettings(Section):
     """Simulated providers, only in sandbox mode."""
 
     provider_port: Port = Field(default=8405, description="Port of the simulated providers.")
-    recordings: Path | None = Field(default=None, description="Folder of recorded transcripts to replay.")
+    recordings: AbsolutePath | None = Field(default=None, description="Folder of recorded transcripts to replay.")
 
 
 class ProviderSettings(Section):
@@ -67,7 +70,7 @@ class ProviderSettings(Section):
     base_url: str = Field(description="The part of its address before /v1.")
     api_key: SecretStr | None = Field(default=None, description="The operator's key; without it the provider is off.")
     include_usage: bool = Field(default=True, description="Ask for usage in streams that did not ask (OpenAI format).")
-    ca_file: Path | None = Field(default=None, description="Certificate authority to trust instead of the public ones.")
+    ca_file: AbsolutePath | None = Field(default=None, description="Certificate authority to trust instead of the public ones.")
 
     @field_validator("base_url")
     @classmethod

@@ -15,6 +15,7 @@ from pydantic import BeforeValidator, ConfigDict, Field, SecretStr, ValidationEr
 
 from config.sections import (
     HTTP_ADDRESS,
+    AbsolutePath,
     AnthropicSettings,
     ControlSettings,
     ForwardSettings,
@@ -84,10 +85,10 @@ class Settings(Section):
     model_config = ConfigDict(extra="forbid", frozen=True, validate_default=True, populate_by_name=True)
 
     mode: Literal["real", "sandbox"] = Field(default="real", description="Sandbox state never mixes with real state.")
-    home: Path = Field(default_factory=default_home, description="Folder of embedded stores, logs and spool; sandbox state lies in its folder sandbox.")
+    home: AbsolutePath = Field(default_factory=default_home, description="Folder of embedded stores, logs and spool; sandbox state lies in its folder sandbox.")
     database_url: SecretStr | None = Field(default=None, description="A Postgres of your own; without it an embedded one.")
     redis_url: SecretStr | None = Field(default=None, description="A Redis or Valkey of your own; without it an embedded one.")
-    rates: Path | None = Field(default=None, description="Path of a rate card that replaces the shipped one.")
+    rates: AbsolutePath | None = Field(default=None, description="Path of a rate card that replaces the shipped one.")
     public_url: str | None = Field(default=None, description="The address agents use, if not the gateway's own.")
     trusted_proxies: Annotated[tuple[str, ...], BeforeValidator(read_networks)] = Field(default=(), description="Networks whose X-Forwarded-For is believed.")
     log_level: Literal["debug", "info", "warning", "error"] = Field(default="info", description="Least level that is logged.")
@@ -108,10 +109,8 @@ class Settings(Section):
     @field_validator("home")
     @classmethod
     def _keep_the_sandbox_apart(cls, value: Path, info: ValidationInfo) -> Path:
-        home = Path(os.path.abspath(value.expanduser()))  # noqa: PTH100  # no symlinks resolved: the operator's own name for it
         # Idempotent, so that a child process that reads the same home ends in the same folder.
-        sandboxed = info.data.get("mode") == "sandbox" and home.name != SANDBOX_FOLDER
-        return home / SANDBOX_FOLDER if sandboxed else home
+        return value / SANDBOX_FOLDER if info.data.get("mode") == "sandbox" and value.name != SANDBOX_FOLDER else value
 
     @field_validator("public_url")
     @classmethod

@@ -216,3 +216,9 @@ def test_roots_home_is_one_that_the_database_can_reach(monkeypatch: pytest.Monke
 
     monkeypatch.setattr(os, "geteuid", lambda: 1000)
     assert default_home() == Path.home() / ".level5"
+
+
+def test_a_relative_path_is_taken_from_the_folder_of_the_one_who_gave_it(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.chdir(tmp_path)
+
+    assert load_settings({"rates": "my.toml", "home": "here"}, environment={}).rates == tmp_path / "my.toml"
