@@ -1,35 +1,98 @@
-"""What a request may cost: the few facts of its body that decide a price, read once."""
+"""Reading a request's body: only what decides a price, and strictly that, as pure values."""
 
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 
-from metering.classify import Operation
+from metering.classify import Operation, RequestRefused, Route
+from metering.contents import ContentScan, scan_contents
+from metering.encodings import decode_body
+from metering.features import read_features, read_other_models, read_passes
+from metering.json_text import InvalidJson, JsonObject, byte_offsets, read_object
+from metering.server_tools import InvalidTools, ServerTool, read_server_tools, typed_tools
+
+__all__ = ["BodyLayout", "InputBound", "MeteredRequest", "ServerTool", "read_request"]
+
+BODY_BYTES_MAX = 32 * 1024 * 1024
+OUTPUT_LIMIT_MAX = 10_000_000
+CHOICES_MAX = 128
+OTHER_MODELS_MAX = 16
+NAME_CHARACTERS_MAX = 200
+
+# What providers add to every request, and for each of their own tools, as tokens.
+FRAME_TOKENS = 64
+TOOLS_FRAME_TOKENS = 800
+TYPED_TOOL_TOKENS = 4_000
+# The most tokens that one image counts for at its highest detail.
+IMAGE_TOKENS_ANTHROPIC = 5_000
+IMAGE_TOKENS = 10_000
+IMAGE_TOKENS_BY_MODEL = {"gpt-4o-mini": 50_000}  # bills images at 33 times its text
+# Sound: at most 32 tokens a second, at least 1,000 bytes a second, 4 characters of base64 for 3 bytes.
+AUDIO_CHARACTERS_PER_TOKEN = 20
+
+# The field each operation takes for its output limit (the first is the one that is written), all that are read.
+LIMIT_FIELDS: dict[Operation, tuple[str, ...]] = {
+    Operation.MESSAGES: ("max_tokens",),
+    Operation.CHAT_COMPLETIONS: ("max_completion_tokens", "max_tokens"),
+    Operation.RESPONSES: ("max_output_tokens",),
+}
+_PLACED = ("model", "stream_options", "max_tokens", "max_completion_tokens", "max_output_tokens")
+# Fields that decide a price. Some parsers match names whatever their case, so another spelling is refused.
+_PRICED = frozenset(
+    (
+        "model",
+        "stream",
+        "stream_options",
+        "n",
+        "max_tokens",
+        "max_completion_tokens",
+        "max_output_tokens",
+        "service_tier",
+        "tools",
+        "background",
+        "speed",
+        "inference_geo",
+        "modalities",
+        "models",
+        "plugins",
+        "route",
+        "web_search_options",
+        "fallbacks",
+        "mcp_servers",
+        "previous_response_id",
+        "conversation",
+    )
+)
+_REFERENCES = ("previous_response_id", "conversation", "prompt", "container", "mcp_servers")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class InputBound:
     """The most input that a body can bring, by kind.
 
-    `text_bytes` bounds the text tokens, because no tokenizer makes more than one token of a byte.
-    `media_tokens` bounds what images count for. `remote` tells that the body refers to content
-    that we cannot see, so that only the model's context bounds it.
+    `text_bytes` bounds the text tokens: tokenizers in use make at most one token of a byte, so no
+    text counts for more tokens than it has bytes. What a provider adds by itself (the frame of a
+    message, descriptions of its own tools) is counted in it too. `media_tokens` bounds what images
+    count for, `audio_tokens` what sound does. `remote` tells that the body refers to content that
+    we cannot see or measure, so that only the model's context bounds it; `files` that there are files.
     """
 
     text_bytes: int
     media_tokens: int = 0
     audio_tokens: int = 0
     remote: bool = False
+    files: bool = False
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class ServerTool:
-    """A tool that the provider runs by itself: `name` is the fee's name in the rate card.
+class BodyLayout:
+    """Where the values that may have to be changed stand in a body, in bytes.
 
-    `model` is another model that the tool asks, billed at that model's rates.
+    `closing` is the position of the object's closing brace; `empty` tells that nothing stands in it.
     """
 
-    name: str
-    max_uses: int | None = None
-    model: str | None = None
+    spans: Mapping[str, tuple[int, int]]
+    closing: int
+    empty: bool
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -37,14 +100,15 @@ class MeteredRequest:
     """A request's facts that decide its price.
 
     `choices` is `n`. `passes` is how often the provider may read the whole input (2 with
-    compaction). `features` are priced modes that no token price covers. `other_models` are
-    further models that may answer, in the order of the body. `body` is the plain JSON;
-    `spans` says where the values that may have to be changed lie in it, in bytes.
+    compaction). `cache_write` holds the lifetimes asked for. `features` are modes that token prices
+    do not cover. `other_models` are further models that may answer, in the order of the body, without
+    repeats. `body` is the plain JSON, decompressed. `wants_usage` tells that a stream's usage was asked for.
     """
 
     operation: Operation
     model: str
-    body: bytes
+    body: bytes = field(repr=False)
+    layout: BodyLayout = field(repr=False)
     input: InputBound
     stream: bool = False
     wants_usage: bool = False
@@ -57,3 +121,154 @@ class MeteredRequest:
     server_tools: tuple[ServerTool, ...] = ()
     features: frozenset[str] = frozenset()
     other_models: tuple[str, ...] = ()
+
+
+def read_request(route: Route, body: bytes, *, content_encoding: str = "", bytes_max: int = BODY_BYTES_MAX) -> MeteredRequest:
+    """Return what decides the price of a request.
+
+    Raises:
+        RequestRefused: in the route's dialect; 400 names the field or place that is wrong, 413 and
+            415 are about the encoding (`encodings.decode_body`).
+    """
+    try:
+        plain = decode_body(body, content_encoding, bytes_max=bytes_max)
+        document = _read_document(plain)
+        return _read_facts(route.operation, plain, document)
+    except RequestRefused as refusal:
+        refusal.dialect = route.dialect
+        raise
+
+
+def _read_document(plain: bytes) -> JsonObject:
+    try:
+        text = plain.decode("utf-8")
+    except UnicodeDecodeError as error:
+        raise RequestRefused(400, "invalid_json", message=f"The request body is not valid UTF-8 (byte {error.start}).") from None
+    try:
+        document = read_object(text)
+    except InvalidJson as error:
+        raise RequestRefused(400, "invalid_json", message=f"The request body is not valid JSON: {error}.") from None
+    for name in document.values:
+        if name not in _PRICED and name.lower() in _PRICED:
+            raise _invalid(name, f"is not a field; did you mean {name.lower()!r}?")
+    return document
+
+
+def _read_facts(operation: Operation, plain: bytes, document: JsonObject) -> MeteredRequest:
+    values = document.values
+    model, tools = _read_model(values), _read_tools(values)
+    _require_content_types(values)
+    scan = scan_contents(values)
+    stream = _read_flag(values, "stream")
+    limit, limit_field = _read_output_limit(operation, values)
+    other_models = read_other_models(values, model, tools)
+    if len(other_models) > OTHER_MODELS_MAX:
+        raise _invalid("models", f"names more than {OTHER_MODELS_MAX} further models")
+    return MeteredRequest(
+        operation=operation,
+        model=model,
+        body=plain,
+        layout=_layout(document),
+        input=_bound_input(operation, model, values=values, size=len(plain), scan=scan),
+        stream=stream,
+        wants_usage=_read_wants_usage(values),
+        output_limit=limit,
+        output_limit_field=limit_field,
+        choices=_read_count(values, "n", most=CHOICES_MAX) or 1,
+        passes=read_passes(values),
+        cache_write=frozenset(scan.cache_write),
+        service_tier=_read_name(values, "service_tier"),
+        server_tools=tools,
+        features=read_features(values, audio_input=scan.audio_bytes > 0),
+        other_models=other_models,
+    )
+
+
+def _bound_input(operation: Operation, model: str, *, values: dict[str, object], size: int, scan: ContentScan) -> InputBound:
+    """Bound the input: every byte of the body a token, except inlined images and sound, which count by their own rules."""
+    per_image = IMAGE_TOKENS_ANTHROPIC if operation is Operation.MESSAGES else IMAGE_TOKENS
+    for name, tokens in IMAGE_TOKENS_BY_MODEL.items():
+        per_image = max(per_image, tokens) if name in model else per_image
+    added = FRAME_TOKENS + (TOOLS_FRAME_TOKENS if values.get("tools") else 0) + TYPED_TOOL_TOKENS * typed_tools(values)
+    return InputBound(
+        text_bytes=max(size - scan.media_bytes, 0) + added,
+        media_tokens=scan.images * per_image,
+        audio_tokens=-(-scan.audio_bytes // AUDIO_CHARACTERS_PER_TOKEN),
+        remote=scan.remote or any(values.get(name) for name in _REFERENCES),
+        files=scan.files,
+    )
+
+
+def _layout(document: JsonObject) -> BodyLayout:
+    placed = {name: document.spans[name] for name in _PLACED if name in document.spans}
+    offsets = byte_offsets(document.text, [document.closing, *(position for span in placed.values() for position in span)])
+    spans = {name: (offsets[begin], offsets[end]) for name, (begin, end) in placed.items()}
+    return BodyLayout(spans=spans, closing=offsets[document.closing], empty=not document.values)
+
+
+def _invalid(field: str, what: str) -> RequestRefused:
+    return RequestRefused(400, "invalid_request", message=f"The field {field[:80]!r} {what}.", details={"field": field[:80]})
+
+
+def _read_model(values: dict[str, object]) -> str:
+    model = values.get("model")
+    if model is None:
+        raise _invalid("model", "is missing; name a model of /v1/pricing")
+    if not isinstance(model, str) or not 0 < len(model) <= NAME_CHARACTERS_MAX or not model.isprintable():
+        raise _invalid("model", f"must be a string of 1 to {NAME_CHARACTERS_MAX} printable characters")
+    return model
+
+
+def _read_name(values: dict[str, object], field: str) -> str | None:
+    name = values.get(field)
+    if name is not None and (not isinstance(name, str) or not 0 < len(name) <= NAME_CHARACTERS_MAX or not name.isprintable()):
+        raise _invalid(field, "must be a short string")
+    return name if isinstance(name, str) else None
+
+
+def _read_flag(values: dict[str, object], field: str) -> bool:
+    flag = values.get(field)
+    if flag is not None and not isinstance(flag, bool):
+        raise _invalid(field, "must be true or false")
+    return flag is True
+
+
+def _read_count(values: dict[str, object], field: str, *, most: int) -> int | None:
+    count = values.get(field)
+    if count is None:
+        return None
+    if isinstance(count, bool) or not isinstance(count, int) or not 1 <= count <= most:
+        raise _invalid(field, f"must be a whole number from 1 to {most}")
+    return count
+
+
+def _read_output_limit(operation: Operation, values: dict[str, object]) -> tuple[int | None, str | None]:
+    """Return the client's output limit and the field it stands in; of two, the larger, since either may be heeded."""
+    found = [(limit, field) for field in LIMIT_FIELDS.get(operation, ()) if (limit := _read_count(values, field, most=OUTPUT_LIMIT_MAX)) is not None]
+    return max(found) if found else (None, None)
+
+
+def _read_wants_usage(values: dict[str, object]) -> bool:
+    options = values.get("stream_options")
+    if options is None:
+        return False
+    if not isinstance(options, dict):
+        raise _invalid("stream_options", "must be an object")
+    wanted = options.get("include_usage")
+    if wanted is not None and not isinstance(wanted, bool):
+        raise _invalid("stream_options.include_usage", "must be true or false")
+    return wanted is True
+
+
+def _read_tools(values: dict[str, object]) -> tuple[ServerTool, ...]:
+    try:
+        return read_server_tools(values)
+    except InvalidTools as error:
+        raise _invalid(error.field, str(error)) from None
+
+
+def _require_content_types(values: dict[str, object]) -> None:
+    """Refuse contents of a form that no provider takes, before anything is set aside for them."""
+    for name, allowed, words in (("messages", (list,), "a list"), ("input", (list, str), "a string or a list"), ("system", (list, str), "a string or a list")):
+        if values.get(name) is not None and not isinstance(values[name], allowed):
+            raise _invalid(name, f"must be {words}")

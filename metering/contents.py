@@ -1,0 +1,149 @@
+"""What a body's contents may count for as input: text, images, audio, files, references.
+
+One walk over the messages, without recursion (a body may be nested as deeply as a parser allows)
+and without the parts that are plain data to the provider, such as tool schemas.
+"""
+
+from collections.abc import Callable
+from dataclasses import dataclass, field
+
+Node = dict[str, object]
+
+# Parts whose keys are the caller's own words, not the provider's.
+_OPAQUE = frozenset({"input_schema", "parameters", "schema", "metadata", "response_format", "client_metadata", "logit_bias", "output_schema"})
+
+
+@dataclass(slots=True)
+class ContentScan:
+    """What the walk has found so far.
+
+    `media_bytes` are characters of base64 that are no text. `files` tells that a file is inlined or
+    referred to. `remote` tells that only the context window bounds the input.
+    """
+
+    media_bytes: int = 0
+    images: int = 0
+    audio_bytes: int = 0
+    files: bool = False
+    remote: bool = False
+    cache_write: set[str] = field(default_factory=set)
+
+
+def scan_contents(values: Node) -> ContentScan:
+    """Walk everything in a request's body that a provider reads as content."""
+    scan = ContentScan()
+    stack: list[object] = [values]
+    while stack:
+        node = stack.pop()
+        if isinstance(node, list):
+            stack.extend(part for part in node if isinstance(part, dict | list))
+        elif isinstance(node, dict):
+            _inspect(node, scan)
+            skipped = "input" if str(node.get("type")).endswith("tool_use") else None
+            stack.extend(part for name, part in node.items() if isinstance(part, dict | list) and name not in _OPAQUE and name != skipped)
+    _inspect_items(values.get("input"), scan)
+    return scan
+
+
+def _inspect(node: Node, scan: ContentScan) -> None:
+    """Count one object by its type; most are text and count by their bytes alone."""
+    control = node.get("cache_control")
+    if isinstance(control, dict):
+        # A lifetime that is not known here is held at the dearest there is.
+        scan.cache_write.add("5m" if control.get("ttl") in (None, "5m") else "1h")
+    kind = node.get("type")
+    handler = _HANDLERS.get(kind) if isinstance(kind, str) else None
+    if handler is not None:
+        handler(node, scan)
+
+
+def _inspect_items(items: object, scan: ContentScan) -> None:
+    """Find items of the Responses format that stand for something stored: an id and nothing else."""
+    for item in items if isinstance(items, list) else ():
+        if isinstance(item, dict) and "id" in item and "type" not in item and "role" not in item:
+            scan.remote = True
+
+
+def _image(node: Node, scan: ContentScan) -> None:
+    source = node.get("source")
+    if isinstance(source, dict) and isinstance(data := source.get("data"), str):
+        _count_image(data, scan)
+    else:
+        scan.remote = True
+
+
+def _document(node: Node, scan: ContentScan) -> None:
+    """Anthropic documents: text counts by its bytes, anything else may unpack to any length."""
+    source = node.get("source")
+    kind = source.get("type") if isinstance(source, dict) else None
+    if kind not in {"text", "content"}:
+        scan.files = scan.remote = True
+        if isinstance(source, dict) and isinstance(data := source.get("data"), str):
+            scan.media_bytes += len(data)
+
+
+def _image_address(node: Node, scan: ContentScan) -> None:
+    """OpenAI images: an address, inline or remote, or a file's id."""
+    address = node.get("image_url")
+    if isinstance(address, dict):
+        address = address.get("url")
+    if isinstance(address, str) and address.startswith("data:image/"):
+        _count_image(address, scan)
+    else:
+        scan.remote = True
+
+
+def _count_image(data: str, scan: ContentScan) -> None:
+    scan.images += 1
+    scan.media_bytes += len(data)
+
+
+def _audio(node: Node, scan: ContentScan) -> None:
+    audio = node.get("input_audio")
+    data = audio.get("data") if isinstance(audio, dict) else None
+    if isinstance(data, str):
+        scan.audio_bytes += len(data)
+        scan.media_bytes += len(data)
+    else:
+        scan.audio_bytes += 1
+        scan.remote = True
+
+
+def _file(_node: Node, scan: ContentScan) -> None:
+    """Files of the OpenAI formats, inline or not: a compressed page may hold any amount of text."""
+    scan.files = scan.remote = True
+
+
+def _remote(_node: Node, scan: ContentScan) -> None:
+    scan.remote = True
+
+
+def _sealed(node: Node, scan: ContentScan) -> None:
+    """Items that either carry their content in sealed form, or refer to what the provider stored."""
+    if not isinstance(node.get("encrypted_content"), str):
+        scan.remote = True
+
+
+def _generated_image(node: Node, scan: ContentScan) -> None:
+    if isinstance(result := node.get("result"), str):
+        _count_image(result, scan)
+    else:
+        scan.remote = True
+
+
+_HANDLERS: dict[str, Callable[[Node, ContentScan], None]] = {
+    "image": _image,
+    "document": _document,
+    "container_upload": _remote,
+    "image_url": _image_address,
+    "input_image": _image_address,
+    "computer_screenshot": _image_address,
+    "input_audio": _audio,
+    "file": _file,
+    "input_file": _file,
+    "video_url": _remote,
+    "input_video": _remote,
+    "item_reference": _remote,
+    "reasoning": _sealed,
+    "image_generation_call": _generated_image,
+}
