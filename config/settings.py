@@ -8,7 +8,7 @@ import os
 from collections.abc import Mapping
 from ipaddress import ip_address
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, Self
 from urllib.parse import urlsplit
 
 from pydantic import BeforeValidator, ConfigDict, Field, SecretStr, ValidationError, ValidationInfo, field_validator, model_validator
@@ -63,6 +63,7 @@ __all__ = [
     "SettingsError",
     "default_home",
     "load_settings",
+    "reachable_host",
     "settings_environment",
 ]
 
@@ -77,6 +78,17 @@ REAL_KEY_PREFIX = "sk-"
 def default_home() -> Path:
     """Return the home where none is given: root's own folder is closed to the database's user."""
     return Path("/var/lib/level5") if os.geteuid() == 0 else Path.home() / ".level5"
+
+
+def reachable_host(host: str) -> str:
+    """Return the host under which a listener of this machine is reached, for use in a URL."""
+    try:
+        address = ip_address(host)
+    except ValueError:
+        return host
+    if address.is_unspecified:
+        return "127.0.0.1" if address.version == 4 else "[::1]"
+    return f"[{host}]" if address.version == 6 else host
 
 
 class Settings(Section):
@@ -104,7 +116,12 @@ class Settings(Section):
     @property
     def origin(self) -> str:
         """The address agents use, without a slash at its end."""
-        return self.public_url or f"http://{self.gateway.host}:{self.gateway.port}"
+        return self.public_url or f"http://{reachable_host(self.gateway.host)}:{self.gateway.port}"
+
+    def with_stores(self, *, database_url: str, redis_url: str) -> Self:
+        """Return these settings with the stores at these addresses where none were given."""
+        urls = {"database_url": self.database_url or SecretStr(database_url), "redis_url": self.redis_url or SecretStr(redis_url)}
+        return self.model_copy(update=urls)
 
     @field_validator("home")
     @classmethod
@@ -129,7 +146,7 @@ class Settings(Section):
         return merge({"providers": simulated_providers(port or SandboxSettings().provider_port)}, data)
 
     @model_validator(mode="after")
-    def _refuse_real_providers_in_the_sandbox(self) -> "Settings":
+    def _refuse_real_providers_in_the_sandbox(self) -> Self:
         if self.mode == "sandbox":
             for name in ProvidersSettings.model_fields:
                 refuse_real_provider(name, getattr(self.providers, name))
