@@ -78,6 +78,8 @@ class Providers:
         except (Refused, ScriptError, RecordingError) as refusal:
             status = refusal.status if isinstance(refusal, Refused) else 400
             reply, script = refuse(provider, WireScript(message=str(refusal)), status=status, serial=serial), Script()
+        except (TypeError, ValueError, AttributeError, KeyError):  # some member is not of the kind it must be
+            reply, script = refuse(provider, WireScript(), status=400, serial=serial), Script()
         return _sign(reply, provider, serial), script, line
 
     def _reply(self, request: Request, body: dict[str, Any], script: Script, *, provider: str, path: str, serial: str) -> Reply:

@@ -7,6 +7,8 @@ of the three dataclasses below. A request carries its script in the header
 user text, when that begins with `sandbox:`; the first of these that is present counts.
 """
 
+import json
+import re
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, fields
 from typing import Any, get_args
@@ -14,6 +16,8 @@ from urllib.parse import unquote
 
 DIRECTIVE = "sandbox:"
 USAGE_VARIANTS = ("normal", "absent", "null", "null_fields", "bare", "low_start", "output_only", "choices")
+ENCODINGS = ("", "gzip", "deflate", "br", "zstd")
+ITERATIONS = r"(\w+:[^:,]*:\d+:\d+)(,\w+:[^:,]*:\d+:\d+)*"
 WAIT_MS_MAX = 600_000
 WORDS_MAX = 1_000_000
 
@@ -112,11 +116,25 @@ def parse_script(line: str) -> Script:
     )
     if words:
         raise ScriptError(f"unknown words in the sandbox script: {', '.join(sorted(words))}")
+    _require_sense(script)
+    return script
+
+
+def _require_sense(script: Script) -> None:
+    """Refuse values that no answer could be made of."""
     if script.usage.usage not in USAGE_VARIANTS:
         raise ScriptError(f"usage must be one of {', '.join(USAGE_VARIANTS)}")
+    if script.wire.encoding not in ENCODINGS:
+        raise ScriptError(f"encoding must be one of {', '.join(ENCODINGS[1:])}")
+    if script.usage.iterations and not re.fullmatch(ITERATIONS, script.usage.iterations):
+        raise ScriptError("iterations must be type:model:input:output,...")
+    for name, value in (("arguments", script.answer.arguments), ("cost", script.usage.cost)):
+        try:
+            json.loads(value or "null")
+        except ValueError as error:
+            raise ScriptError(f"{name} must be JSON") from error
     if max(script.answer.words, script.answer.events, script.answer.thinking) > WORDS_MAX:
         raise ScriptError(f"an answer has at most {WORDS_MAX} words")
-    return script
 
 
 def _read_words(line: str) -> Iterator[tuple[str, str]]:

@@ -21,6 +21,7 @@ from sandbox.wire import ClientLeft, Hangup, Wire, send_reply
 READ_BYTES = 256 * 1024
 BODY_BYTES_MAX = 64 * 1024 * 1024
 WAITING_MAX = 64  # requests of one connection that were sent ahead
+STOP_SECONDS_MAX = 5.0
 CONTROL_PREFIX = "/_sandbox"
 
 
@@ -79,6 +80,7 @@ class Sandbox:
     visits: Visits = field(default_factory=Visits)
     port: int = 0
     connections: int = 0
+    open_connections: set[asyncio.Task[object]] = field(default_factory=set)
 
     @property
     def url(self) -> str:
@@ -90,8 +92,14 @@ class Sandbox:
         parser, left = RequestParser(), asyncio.Event()
         wire, how = Wire(writer, left), "close"
         reading = asyncio.create_task(_read_requests(reader, parser, wire, left))
+        serving = asyncio.current_task()
+        if serving is not None:
+            self.open_connections.add(serving)
+            serving.add_done_callback(self.open_connections.discard)
         try:
             how = await self._serve(parser, wire, connection=self.connections)
+        except asyncio.CancelledError:
+            pass  # the sandbox ends
         finally:
             reading.cancel()
             wire.close(how)
@@ -177,4 +185,7 @@ async def run_sandbox(port: int = 0, *, host: str = "127.0.0.1", recordings: Pat
         yield sandbox
     finally:
         server.close()
-        server.close_clients()
+        for serving in sandbox.open_connections:
+            serving.cancel()
+        if sandbox.open_connections:
+            await asyncio.wait(sandbox.open_connections, timeout=STOP_SECONDS_MAX)
