@@ -1,22 +1,23 @@
 """Modes and further models that a body asks for and that token prices alone do not cover."""
 
-from collections.abc import Iterator, Mapping, Sequence
-
-from metering.server_tools import ServerTool
+from collections.abc import Iterator, Mapping
 
 # Values of a field that change no price; any other value is a feature of its own.
 _NEUTRAL: Mapping[str, tuple[object, ...]] = {
     "background": (None, False),
-    "speed": (None, "standard"),
-    "inference_geo": (None, "global"),
     "route": (None, "fallback"),
     "preset": (None,),
     "web_search_options": (None,),
 }
+# Fields whose values are priced like service tiers, under the name that the usage of the answer gets too.
+_TIER_FIELDS: Mapping[str, tuple[str, tuple[object, ...]]] = {
+    "speed": ("speed", (None, "", "standard", "default")),
+    "inference_geo": ("geo", (None, "", "global", "not_available")),
+}
 
 
 def read_features(values: dict[str, object], *, audio_input: bool) -> frozenset[str]:
-    """Return the names of the priced modes of a body, such as `speed:fast` or `plugin:web`."""
+    """Return the names of the modes of a body that token prices do not cover, such as `background` or `plugin:web`."""
     found = set(_unusual_values(values))
     found.update(f"plugin:{name}" for name in _plugins(values.get("plugins")))
     modalities = values.get("modalities")
@@ -47,6 +48,16 @@ def _plugins(plugins: object) -> Iterator[str]:
             yield str(plugin.get("id"))[:40]
 
 
+def read_tiers(values: dict[str, object], service_tier: str | None) -> tuple[str, ...]:
+    """Return the names under which the rate card prices the whole request higher or lower, such as `flex` or `geo_us`."""
+    named = [service_tier] if service_tier is not None else []
+    for field, (prefix, neutral) in _TIER_FIELDS.items():
+        value = values.get(field)
+        if not any(value is usual or (isinstance(value, str) and value == usual) for usual in neutral):
+            named.append(f"{prefix}_{str(value)[:40]}")
+    return tuple(named)
+
+
 def read_passes(values: dict[str, object]) -> int:
     """Return how often the whole input may be read: once more when the provider may compact it first."""
     management = values.get("context_management")
@@ -55,10 +66,9 @@ def read_passes(values: dict[str, object]) -> int:
     return 2 if any(isinstance(kind, str) and kind.startswith("compact") for kind in kinds) else 1
 
 
-def read_other_models(values: dict[str, object], model: str, tools: Sequence[ServerTool]) -> tuple[str, ...]:
-    """Return the models that may answer beside or instead of `model`, each once, in the order of the body."""
+def read_fallbacks(values: dict[str, object], model: str) -> tuple[str, ...]:
+    """Return the models that may answer instead of `model`, each once, in the order of the body."""
     named = [name for field in ("models", "fallbacks") for name in _models(values.get(field))]
-    named.extend(tool.model for tool in tools if tool.model is not None)
     return tuple(dict.fromkeys(name for name in named if name != model))
 
 

@@ -6,14 +6,13 @@ from dataclasses import dataclass, field
 from metering.classify import Operation, RequestRefused, Route
 from metering.contents import ContentScan, scan_contents
 from metering.encodings import decode_body
-from metering.features import read_features, read_other_models, read_passes
+from metering.features import read_fallbacks, read_features, read_passes, read_tiers
 from metering.json_text import InvalidJson, JsonObject, byte_offsets, read_object
-from metering.server_tools import InvalidTools, ServerTool, read_server_tools, typed_tools
+from metering.server_tools import OUTPUT_LIMIT_MAX, InvalidTools, ServerTool, read_server_tools, typed_tools
 
 __all__ = ["BodyLayout", "InputBound", "MeteredRequest", "ServerTool", "read_request"]
 
 BODY_BYTES_MAX = 32 * 1024 * 1024
-OUTPUT_LIMIT_MAX = 10_000_000
 CHOICES_MAX = 128
 OTHER_MODELS_MAX = 16
 NAME_CHARACTERS_MAX = 200
@@ -99,10 +98,13 @@ class BodyLayout:
 class MeteredRequest:
     """A request's facts that decide its price.
 
-    `choices` is `n`. `passes` is how often the provider may read the whole input (2 with
-    compaction). `cache_write` holds the lifetimes asked for. `features` are modes that token prices
-    do not cover. `other_models` are further models that may answer, in the order of the body, without
-    repeats. `body` is the plain JSON, decompressed. `wants_usage` tells that a stream's usage was asked for.
+    `body` is the plain JSON, decompressed. `wants_usage` tells that a stream's usage was asked for.
+    `output_limit_field` is the field that holds the output limit or, where there is none, would hold
+    it; None where the operation takes no limit. `choices` is `n`. `passes` is how often the provider
+    may read the whole input (2 with compaction). `cache_write` holds the lifetimes asked for. `tiers`
+    holds `service_tier` and the likes of it (speed, place) under the rate card's names. `features` are
+    modes that token prices do not cover. `other_models` are all further models that may be billed,
+    without repeats; `fallback_models` those of them that may answer in the place of `model`.
     """
 
     operation: Operation
@@ -118,9 +120,11 @@ class MeteredRequest:
     passes: int = 1
     cache_write: frozenset[str] = frozenset()
     service_tier: str | None = None
+    tiers: tuple[str, ...] = ()
     server_tools: tuple[ServerTool, ...] = ()
     features: frozenset[str] = frozenset()
     other_models: tuple[str, ...] = ()
+    fallback_models: tuple[str, ...] = ()
 
 
 def read_request(route: Route, body: bytes, *, content_encoding: str = "", bytes_max: int = BODY_BYTES_MAX) -> MeteredRequest:
@@ -159,9 +163,10 @@ def _read_facts(operation: Operation, plain: bytes, document: JsonObject) -> Met
     model, tools = _read_model(values), _read_tools(values)
     _require_content_types(values)
     scan = scan_contents(values)
-    stream = _read_flag(values, "stream")
+    service_tier = _read_name(values, "service_tier")
     limit, limit_field = _read_output_limit(operation, values)
-    other_models = read_other_models(values, model, tools)
+    fallbacks = read_fallbacks(values, model)
+    other_models = tuple(dict.fromkeys([*fallbacks, *(tool.model for tool in tools if tool.model not in (None, model))]))
     if len(other_models) > OTHER_MODELS_MAX:
         raise _invalid("models", f"names more than {OTHER_MODELS_MAX} further models")
     return MeteredRequest(
@@ -170,17 +175,19 @@ def _read_facts(operation: Operation, plain: bytes, document: JsonObject) -> Met
         body=plain,
         layout=_layout(document),
         input=_bound_input(operation, model, values=values, size=len(plain), scan=scan),
-        stream=stream,
+        stream=_read_flag(values, "stream"),
         wants_usage=_read_wants_usage(values),
         output_limit=limit,
         output_limit_field=limit_field,
         choices=_read_count(values, "n", most=CHOICES_MAX) or 1,
         passes=read_passes(values),
         cache_write=frozenset(scan.cache_write),
-        service_tier=_read_name(values, "service_tier"),
+        service_tier=service_tier,
+        tiers=read_tiers(values, service_tier),
         server_tools=tools,
         features=read_features(values, audio_input=scan.audio_bytes > 0),
         other_models=other_models,
+        fallback_models=fallbacks,
     )
 
 
@@ -244,8 +251,9 @@ def _read_count(values: dict[str, object], field: str, *, most: int) -> int | No
 
 def _read_output_limit(operation: Operation, values: dict[str, object]) -> tuple[int | None, str | None]:
     """Return the client's output limit and the field it stands in; of two, the larger, since either may be heeded."""
-    found = [(limit, field) for field in LIMIT_FIELDS.get(operation, ()) if (limit := _read_count(values, field, most=OUTPUT_LIMIT_MAX)) is not None]
-    return max(found) if found else (None, None)
+    fields = LIMIT_FIELDS.get(operation, ())
+    found = [(limit, name) for name in fields if (limit := _read_count(values, name, most=OUTPUT_LIMIT_MAX)) is not None]
+    return max(found) if found else (None, fields[0] if fields else None)
 
 
 def _read_wants_usage(values: dict[str, object]) -> bool:

@@ -16,18 +16,21 @@ _NAMES = {
 # Tools whose use costs tokens only (those of `advisor` at its own model's rates).
 FREE_TOOLS = frozenset({"web_fetch", "mcp", "tool_search", "advisor", "datetime"})
 USES_MAX = 1_000
+OUTPUT_LIMIT_MAX = 10_000_000
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ServerTool:
     """A tool that the provider runs by itself: `name` is the fee's name in the rate card.
 
-    `max_uses` is the client's bound. `model` is another model that the tool asks, billed at that model's rates.
+    `max_uses` is the client's bound. `model` is another model that the tool asks, billed at that model's
+    rates; `output_limit` bounds what that model writes at each use.
     """
 
     name: str
     max_uses: int | None = None
     model: str | None = None
+    output_limit: int | None = None
 
 
 class InvalidTools(ValueError):
@@ -47,8 +50,8 @@ def read_server_tools(values: dict[str, object]) -> tuple[ServerTool, ...]:
     Raises:
         InvalidTools: `tools` is not a list of objects, or a bound is not a whole number from 1 up.
     """
-    uses_max = _read_uses(values.get("max_tool_calls"), "max_tool_calls")
-    found: dict[str, ServerTool] = {}
+    uses_max = _read_count(values.get("max_tool_calls"), "max_tool_calls", most=USES_MAX)
+    found: dict[tuple[str, str | None], ServerTool] = {}
     for tool in _tools(values.get("tools"), "tools"):
         entry = _server_tool(tool, uses_max)
         if entry is not None:
@@ -93,9 +96,14 @@ def _server_tool(tool: dict[str, object], uses_max: int | None) -> ServerTool | 
     name = _DATE.sub("", kind.removeprefix("openrouter:"))
     parameters = tool.get("parameters")
     bound = parameters.get("max_uses") if isinstance(parameters, dict) and "max_uses" not in tool else tool.get("max_uses")
-    uses = _read_uses(bound, "tools[].max_uses")
+    uses = _read_count(bound, "tools[].max_uses", most=USES_MAX)
     model = tool.get("model")
-    return ServerTool(name=_NAMES.get(name, name)[:80], max_uses=uses if uses is not None else uses_max, model=model if isinstance(model, str) else None)
+    return ServerTool(
+        name=_NAMES.get(name, name)[:80],
+        max_uses=uses if uses is not None else uses_max,
+        model=model if isinstance(model, str) else None,
+        output_limit=_read_count(tool.get("max_tokens"), "tools[].max_tokens", most=OUTPUT_LIMIT_MAX),
+    )
 
 
 def _runs_at_the_client(kind: str, tool: dict[str, object]) -> bool:
@@ -105,18 +113,19 @@ def _runs_at_the_client(kind: str, tool: dict[str, object]) -> bool:
     return (kind == "tool_search" and tool.get("execution") == "client") or (kind == "shell" and local)
 
 
-def _read_uses(value: object, field: str) -> int | None:
+def _read_count(value: object, field: str, *, most: int) -> int | None:
     if value is None:
         return None
-    if isinstance(value, bool) or not isinstance(value, int) or not 1 <= value <= USES_MAX:
-        raise InvalidTools(field, f"must be a whole number from 1 to {USES_MAX}")
+    if isinstance(value, bool) or not isinstance(value, int) or not 1 <= value <= most:
+        raise InvalidTools(field, f"must be a whole number from 1 to {most}")
     return value
 
 
-def _add(found: dict[str, ServerTool], entry: ServerTool) -> None:
+def _add(found: dict[tuple[str, str | None], ServerTool], entry: ServerTool) -> None:
     """Two tools of one name may each be used to their bound; one without a bound makes the sum unbounded."""
-    present = found.get(entry.name if entry.model is None else f"{entry.name} {entry.model}")
+    present = found.get((entry.name, entry.model))
     if present is not None:
-        together = present.max_uses + entry.max_uses if present.max_uses is not None and entry.max_uses is not None else None
-        entry = ServerTool(name=entry.name, max_uses=together, model=entry.model)
-    found[entry.name if entry.model is None else f"{entry.name} {entry.model}"] = entry
+        uses = present.max_uses + entry.max_uses if present.max_uses is not None and entry.max_uses is not None else None
+        limit = max(present.output_limit, entry.output_limit) if present.output_limit is not None and entry.output_limit is not None else None
+        entry = ServerTool(name=entry.name, max_uses=uses, model=entry.model, output_limit=limit)
+    found[entry.name, entry.model] = entry
