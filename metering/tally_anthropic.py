@@ -11,11 +11,15 @@ from dataclasses import dataclass, field, replace
 from typing import Any
 
 from ledger.entries import UsageLine
-from metering.tally_core import NEUTRAL_TIERS, STRING, Meter, Terms
+from metering.tally_core import BYTES_PER_TOKEN, NEUTRAL_TIERS, STRING, TOKENS_AROUND_TOOL_CALL, Meter, Terms
 from metering.usage import UnreadableUsage, as_object, as_text, count, count_or_none, error_text, sub_object
 
 NEUTRAL_GEOS = frozenset({"", "global", "not_available"})
 _WORDS = (b"message_start", b"message_delta", b"message_stop", b'"error"')
+_THINKING = re.compile(rb'"thinking"' + STRING)
+_SIGNATURE = re.compile(rb'"signature"' + STRING)
+TOKENS_AROUND_BLOCK = 4
+SIGNATURE_BYTES_PER_TOKEN = 4
 _FLAT = "cache_creation_input_tokens"
 
 
@@ -103,6 +107,7 @@ class AnthropicMeter(Meter):
         self._figures = Figures()
         self._lines: tuple[UsageLine, ...] = ()
         self._stopping = False
+        self._thinking_bytes = self._signature_bytes = 0
 
     def matters(self, block: bytes) -> bool:
         """Tell whether a message's start, end, figures or an error may be in it."""
@@ -135,6 +140,20 @@ class AnthropicMeter(Meter):
         self.final = isinstance(body.get("usage"), dict)
         self._settle_lines()
         return True
+
+    def measure(self, block: bytes) -> None:
+        """Count texts, the blocks and tool calls that frame them, and thinking that is not shown."""
+        super().measure(block)
+        if b'"content_block_start"' in block:
+            self.hidden_tokens += TOKENS_AROUND_BLOCK * block.count(b'"content_block_start"') + TOKENS_AROUND_TOOL_CALL * block.count(b'tool_use"')
+        if b'"thinking"' in block or b'"signature"' in block:
+            self._thinking_bytes += sum(map(len, _THINKING.findall(block)))
+            self._signature_bytes += sum(map(len, _SIGNATURE.findall(block)))
+
+    def output_estimate(self) -> int:
+        """Return the estimate; a signature holds the whole thinking, of which a stream may show nothing."""
+        unseen = self._signature_bytes // SIGNATURE_BYTES_PER_TOKEN - self._thinking_bytes // BYTES_PER_TOKEN
+        return super().output_estimate() + max(0, unseen)
 
     def lines(self) -> tuple[UsageLine, ...]:
         """Return the closing figures, one line a model."""
@@ -209,9 +228,9 @@ class AnthropicMeter(Meter):
         figures = self._figures
         parts = [self.terms.line_tier(figures.service_tier)]
         if figures.geo and figures.geo not in NEUTRAL_GEOS:
-            parts.append(f"geo_{figures.geo}")
+            parts.append(f"inference_geo:{figures.geo}")
         if figures.speed and figures.speed not in NEUTRAL_TIERS:
-            parts.append(f"speed_{figures.speed}")
+            parts.append(f"speed:{figures.speed}")
         return "+".join(part for part in parts if part) or None
 
 

@@ -12,6 +12,7 @@ from ledger.entries import UsageLine
 from metering.tally_core import STRING, Meter, Terms
 from metering.usage import UnreadableUsage, as_object, cost_text, count, count_or_none, error_text, sub_object
 
+TOKENS_AROUND_FUNCTION_CALL = 16
 _USAGE = re.compile(rb'"usage"\s*:\s*[^\sn]')
 
 
@@ -72,6 +73,12 @@ class ChatMeter(Meter):
     def matters(self, block: bytes) -> bool:
         """Tell whether a usage that is not null, the end mark or an error may be in it."""
         return b"[DONE]" in block or b'"error"' in block or b"event: error" in block or (b'"usage"' in block and _USAGE.search(block) is not None)
+
+    def measure(self, block: bytes) -> None:
+        """Count texts, and the beginnings of tool calls."""
+        super().measure(block)
+        if b'"tool_calls"' in block:
+            self.hidden_tokens += TOKENS_AROUND_FUNCTION_CALL * block.count(b'"name"')
 
     def end_marker(self, data: bytes) -> bool:
         """Take in `[DONE]`: figures told before it are the closing ones, wherever they stood."""

@@ -19,6 +19,9 @@ from metering.usage import Ending, Reading, UnreadableUsage, Usage, as_text, err
 
 # English has about four bytes to a token, other scripts and code about three: three is the estimate upwards.
 BYTES_PER_TOKEN = 3
+# A model writes a few tokens to end its turn, and some dozens around each call of a tool.
+TOKENS_AROUND_ANSWER = 8
+TOKENS_AROUND_TOOL_CALL = 50
 BODY_BYTES_MAX = 32 * 1024 * 1024
 NEUTRAL_TIERS = frozenset({"", "standard", "default", "auto"})
 
@@ -54,12 +57,17 @@ class Terms:
 
 
 class Meter(ABC):
-    """Reads the events of one dialect. `final` tells that the closing figures are in."""
+    """Reads the events of one dialect. `final` tells that the closing figures are in.
+
+    `output` finds the texts in which a model's output shows; `output_bytes` and `deltas` count
+    them, `hidden_tokens` what a model writes around them (tool calls, ends of turns).
+    """
 
     output: re.Pattern[bytes]
 
     def __init__(self, terms: Terms) -> None:
         self.terms = terms
+        self.output_bytes = self.deltas = self.hidden_tokens = 0
         self.model: str | None = None
         self.response_id: str | None = None
         self.service_tier: str | None = None
@@ -108,6 +116,18 @@ class Meter(ABC):
         """Return the output tokens that the provider has told of so far."""
         return 0
 
+    def measure(self, block: bytes) -> None:
+        """Count the output that a client can see in these whole events."""
+        for text in self.output.findall(block):
+            if text:
+                self.output_bytes += len(text)
+                self.deltas += 1
+
+    def output_estimate(self) -> int:
+        """Return the output tokens of what was measured, estimated upwards, 0 only when nothing was."""
+        seen = max(-(-self.output_bytes // BYTES_PER_TOKEN), self.deltas)
+        return seen + self.hidden_tokens + TOKENS_AROUND_ANSWER if seen or self.hidden_tokens else 0
+
     def end_marker(self, data: bytes) -> bool:  # noqa: ARG002 - only OpenAI's chat has one
         """Take in the data of an event that is the dialect's end mark rather than JSON; False for any other."""
         return False
@@ -124,7 +144,11 @@ class Tally(ABC):
 
     terminal_seen = False
     terminal_complete = False
-    output_bytes = 0
+
+    @property
+    def output_bytes(self) -> int:
+        """Bytes of visible output that have come."""
+        return 0
 
     @abstractmethod
     def feed(self, chunk: bytes) -> None:
@@ -144,14 +168,13 @@ class MeteredTally(Tally):
 
     def __init__(self, meter: Meter) -> None:
         self.meter = meter
-        self._deltas = 0
         self._began = False
         self._unreadable = False
 
     @property
-    def output_seen(self) -> bool:
-        """Tell whether any output of the model has come."""
-        return self.output_bytes > 0
+    def output_bytes(self) -> int:
+        """Bytes of visible output that have come."""
+        return self.meter.output_bytes
 
     def exact(self) -> Usage | None:
         """Return the provider's closing figures, if they are in and can be read."""
@@ -159,23 +182,15 @@ class MeteredTally(Tally):
 
     def estimate(self) -> Usage | None:
         """Return known figures with the output estimated upwards; None while nothing has come."""
-        if not self._began:
-            return None
         meter = self.meter
-        seen = max(-(-self.output_bytes // BYTES_PER_TOKEN), self._deltas)
-        output = max(min(seen, meter.terms.output_cap()), meter.output_floor())
+        if not self._began and not meter.output_bytes:
+            return None
+        output = max(min(meter.output_estimate(), meter.terms.output_cap()), meter.output_floor())
         return self._usage((meter.known_line(output),), final=False)
 
     def checkpoint(self) -> Usage | None:
         """Return the exact usage if it is in, else the estimate."""
         return self.exact() or self.estimate()
-
-    def measure(self, block: bytes) -> None:
-        """Count the output that a client can see in these bytes."""
-        for text in self.meter.output.findall(block):
-            if text:
-                self.output_bytes += len(text)
-                self._deltas += 1
 
     def guard(self, read: Callable[[], None]) -> None:
         """Run `read`; a usage that cannot be billed as it stands makes the whole answer unreadable."""
@@ -205,7 +220,7 @@ class MeteredTally(Tally):
         return Reading(
             usage=usage,
             estimated=None if usage else self.estimate(),
-            output_seen=self.output_seen,
+            output_seen=self.output_bytes > 0,
             ended=ended,
             error=self.meter.error,
         )
@@ -242,7 +257,7 @@ class StreamTally(MeteredTally):
             for raw in split_events(block):
                 if not self._began or self.meter.matters(raw):
                     self._read(raw)
-        self.measure(block)
+        self.meter.measure(block)
 
     def _read(self, raw: bytes) -> None:
         event = parse_event(raw)
@@ -281,7 +296,7 @@ class BodyTally(MeteredTally):
 
     def checkpoint(self) -> Usage | None:
         """Return an estimate from the bytes that have come; None before the first."""
-        self.output_bytes = self._bytes
+        self.meter.output_bytes = self._bytes
         return self.estimate()
 
     def close(self) -> Reading:
@@ -308,25 +323,25 @@ class BodyTally(MeteredTally):
 
         self.guard(read)
         if not self._unreadable and meter.final:
-            self.output_bytes = self._bytes
+            meter.output_bytes = self._bytes
             return self.reading(Ending.ERROR if meter.error else Ending.COMPLETE)
         if meter.error or (not missing and not self._unreadable):
-            self._began = False
+            self._began, meter.output_bytes = False, 0
             return self.reading(Ending.ERROR if meter.error else Ending.COMPLETE)
         self._measure_body()
         return self.reading(Ending.UNREADABLE)
 
     def _measure_body(self) -> None:
-        self.output_bytes = 0
-        self.measure(bytes(self._body) + b'"')
-        if not self.output_bytes:
-            self.output_bytes = self._bytes
+        self.meter.output_bytes = 0
+        self.meter.measure(bytes(self._body) + b'"')
+        if not self.meter.output_bytes:
+            self.meter.output_bytes = self._bytes
 
     def _reread_as_stream(self, stream: StreamTally) -> Reading:
         stream.feed(bytes(self._body))
         reading = stream.close()
         self.terminal_seen = self.terminal_complete = stream.terminal_seen
-        self.output_bytes = stream.output_bytes
+        self.meter = stream.meter
         return reading
 
 

@@ -74,7 +74,7 @@ class EmbeddingsTally(BodyTally):
         return super().close()
 
     def _measure_body(self) -> None:
-        self.output_bytes = 0
+        self.meter.output_bytes = 0
 
 
 def _fields_of_tail(text: str) -> dict[str, Any]:

@@ -11,7 +11,7 @@ from dataclasses import replace
 from typing import Any
 
 from ledger.entries import UsageLine
-from metering.tally_chat import openai_line
+from metering.tally_chat import TOKENS_AROUND_FUNCTION_CALL, openai_line
 from metering.tally_core import STRING, Meter, Terms
 from metering.usage import UnreadableUsage, as_object, as_text, cost_text, error_text
 
@@ -55,6 +55,12 @@ class ResponsesMeter(Meter):
         """Take in a whole response; a queued or running one has nothing to bill yet."""
         self._take(body)
         return self.final or body.get("status") not in _UNFINISHED
+
+    def measure(self, block: bytes) -> None:
+        """Count texts, and the beginnings of items."""
+        super().measure(block)
+        if b'"response.output_item.added"' in block:
+            self.hidden_tokens += TOKENS_AROUND_FUNCTION_CALL * block.count(b'"response.output_item.added"')
 
     def lines(self) -> tuple[UsageLine, ...]:
         """Return the one line of the answer."""
