@@ -1,0 +1,92 @@
+"""Answers of the control API that are not a success, all in one shape."""
+
+from collections.abc import Mapping
+
+from starlette.exceptions import HTTPException
+from starlette.requests import Request
+from starlette.responses import JSONResponse, Response
+
+from ledger.errors import (
+    BalanceUnavailable,
+    BooksUnderPressure,
+    InactiveAccount,
+    JournalUnavailable,
+    LedgerError,
+    NotPostedYet,
+    ShardClosed,
+    UnknownAccount,
+    UnknownToken,
+)
+from telemetry.logs import get_log
+
+RETRY_SECONDS = "1"
+
+
+class ApiError(Exception):
+    """An error answer: `code` is for programs, `message` says what to do next, `details` holds figures and names."""
+
+    def __init__(self, status: int, code: str, *, message: str, details: Mapping[str, object] | None = None, headers: Mapping[str, str] | None = None) -> None:
+        super().__init__(message)
+        self.status, self.code, self.message = status, code, message
+        self.details, self.headers = dict(details or {}), dict(headers or {})
+
+
+def error_response(error: ApiError) -> Response:
+    """Return the JSON answer of an error."""
+    body = {"error": {"code": error.code, "message": error.message, "details": error.details}}
+    return JSONResponse(body, error.status, headers=error.headers)
+
+
+def from_ledger(error: LedgerError) -> ApiError:
+    """Say a failure of the books in words for the caller; an unforeseen one is ours (500)."""
+    match error:
+        case UnknownToken():
+            return ApiError(401, "invalid_token", message="This api_token is not known. Check it, or register for a new one with POST /v1/register.")
+        case InactiveAccount(reason=reason):
+            message = "This api_token does not work any more; ask the operator, or register for a new one with POST /v1/register."
+            return ApiError(401, "inactive_account", message=message, details={"reason": reason})
+        case UnknownAccount():
+            return ApiError(404, "unknown_account", message="There is no such account.")
+        case NotPostedYet():
+            message = "The journal is catching up with the balances; ask again in a second."
+            return ApiError(503, "not_posted_yet", message=message, headers={"Retry-After": RETRY_SECONDS})
+        case JournalUnavailable():
+            message = "The journal does not answer; nothing was lost. Try again shortly, GET /health tells the state."
+            return ApiError(503, "journal_unavailable", message=message, headers={"Retry-After": RETRY_SECONDS})
+        case BooksUnderPressure() | ShardClosed() | BalanceUnavailable():
+            message = "Balances cannot be read at the moment; nothing was lost. Try again shortly, GET /health tells the state."
+            return ApiError(503, "balances_unavailable", message=message, headers={"Retry-After": RETRY_SECONDS})
+    return internal_error()
+
+
+def internal_error() -> ApiError:
+    """Return the answer to a fault of ours, which tells nothing of its cause."""
+    return ApiError(500, "internal_error", message="This is a fault of ours. Try again; if it stays, give the operator the X-Request-Id of this answer.")
+
+
+async def answer_api_error(_request: Request, error: Exception) -> Response:
+    """Handle an ApiError that an endpoint raised."""
+    return error_response(error if isinstance(error, ApiError) else internal_error())
+
+
+async def answer_ledger_error(request: Request, error: Exception) -> Response:
+    """Handle a failure of the books that an endpoint let pass."""
+    if not isinstance(error, LedgerError):
+        return error_response(internal_error())
+    answer = from_ledger(error)
+    if answer.status >= 500:
+        get_log().warning("books_unavailable", kind=type(error).__name__, reason=str(error), request_id=request.scope.get("level5.request_id"))
+    return error_response(answer)
+
+
+async def answer_http_exception(_request: Request, error: Exception) -> Response:
+    """Handle what the router says: an unknown path or a wrong method."""
+    if not isinstance(error, HTTPException):
+        return error_response(internal_error())
+    allowed = (error.headers or {}).get("Allow", "")
+    if error.status_code == 404:
+        return error_response(ApiError(404, "not_found", message="There is nothing at this path. GET /openapi.json lists what there is."))
+    if error.status_code == 405:
+        message = f"This path answers to {allowed} only."
+        return error_response(ApiError(405, "method_not_allowed", message=message, details={"allowed": allowed.split(", ")}, headers={"Allow": allowed}))
+    return error_response(ApiError(error.status_code, "invalid_request", message=str(error.detail), headers=error.headers))

@@ -1,0 +1,135 @@
+"""How the service is: the two stores, the open shards and how far the poster is behind. No check waits for long."""
+
+import asyncio
+import time
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from typing import Any, Protocol
+
+from ledger.entries import SHARDS
+from ledger.holds import ShardMeta
+from telemetry.logs import get_log
+
+CHECK_SECONDS_MAX = 2.0
+SAMPLE_SECONDS = 5.0
+SAMPLE_LIFE_SECONDS = 1.0
+POSTER_LAG_SECONDS_MAX = 30.0
+
+
+class Metas(Protocol):
+    """Where the state of all shards is read from."""
+
+    async def read_all_meta(self) -> dict[int, ShardMeta | None]:
+        """Return what Redis knows of every shard."""
+
+
+class Pool(Protocol):
+    """The journal's connections."""
+
+    async def fetchval(self, query: str, *, timeout: float) -> Any:  # asyncpg's own signature
+        """Return one value."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Health:
+    """One look at the service. `components` are True where they work."""
+
+    components: Mapping[str, bool]
+    outbox_depth: int = 0
+    shards_open: int = 0
+    poster_lag_seconds: int = 0
+    problems: tuple[str, ...] = ()
+
+    @property
+    def is_ok(self) -> bool:
+        """True when every component works."""
+        return all(self.components.values())
+
+
+@dataclass(slots=True)
+class _Mark:
+    """A change that was not posted when it was seen: shard seq and when that was."""
+
+    epoch: int
+    seq: int
+    since: float
+
+
+@dataclass(slots=True)
+class HealthMonitor:
+    """Looks at the stores when asked, at most once a second, and by itself while nobody asks.
+
+    The poster counts as failed when a change is not posted half a minute after it was first seen: that is
+    how a poster that does not run shows, wherever it should.
+    """
+
+    metas: Metas
+    pool: Pool
+    clock: Callable[[], float] = time.monotonic
+    _marks: dict[int, _Mark] = field(default_factory=dict)
+    _lock: asyncio.Lock = field(default_factory=asyncio.Lock)
+    _sample: tuple[float, Health] | None = None
+
+    async def look(self) -> Health:
+        """Return the state, not older than a second; many callers at once share one look."""
+        async with self._lock:
+            if self._sample is None or self.clock() - self._sample[0] > SAMPLE_LIFE_SECONDS:
+                health = await self._check()
+                self._report_change(health)
+                self._sample = (self.clock(), health)
+            return self._sample[1]
+
+    async def watch(self) -> None:
+        """Look from time to time until cancelled, so that the poster's lag is known before anybody asks."""
+        while True:
+            await self.look()
+            await asyncio.sleep(SAMPLE_SECONDS)
+
+    async def _check(self) -> Health:
+        problems: list[str] = []
+        metas, journal = await asyncio.gather(self._read_metas(problems), self._ask_journal(problems))
+        if metas is None:
+            return Health(components={"redis": False, "postgres": journal}, problems=tuple(problems))
+        lag = self._measure_lag(metas)
+        shards_open = sum(1 for meta in metas.values() if meta is not None and meta.state == "open")
+        return Health(
+            components={"redis": True, "postgres": journal, "poster": lag <= POSTER_LAG_SECONDS_MAX, "shards": shards_open == SHARDS},
+            outbox_depth=sum(meta.seq - meta.posted for meta in metas.values() if meta is not None and meta.seq > meta.posted),
+            shards_open=shards_open,
+            poster_lag_seconds=int(lag),
+            problems=tuple(problems),
+        )
+
+    async def _read_metas(self, problems: list[str]) -> Mapping[int, ShardMeta | None] | None:
+        try:
+            async with asyncio.timeout(CHECK_SECONDS_MAX):
+                return await self.metas.read_all_meta()
+        except Exception as error:  # whatever it is, Redis did not answer well; the cause goes to the log, not out
+            problems.append(f"redis: {type(error).__name__}: {error}")
+            return None
+
+    async def _ask_journal(self, problems: list[str]) -> bool:
+        try:
+            async with asyncio.timeout(CHECK_SECONDS_MAX):
+                await self.pool.fetchval("SELECT 1 FROM instance LIMIT 1", timeout=CHECK_SECONDS_MAX)
+        except Exception as error:  # a database without tables is as little use as none
+            problems.append(f"postgres: {type(error).__name__}: {error}")
+            return False
+        return True
+
+    def _measure_lag(self, metas: Mapping[int, ShardMeta | None]) -> float:
+        """Return the seconds since the oldest change that is still not posted was first seen."""
+        now = self.clock()
+        for shard, meta in metas.items():
+            mark = self._marks.get(shard)
+            if meta is None or meta.posted >= meta.seq:
+                self._marks.pop(shard, None)
+            elif mark is None or mark.epoch != meta.epoch or meta.posted >= mark.seq:
+                self._marks[shard] = _Mark(meta.epoch, meta.seq, now)
+        return max((now - mark.since for mark in self._marks.values()), default=0.0)
+
+    def _report_change(self, health: Health) -> None:
+        before = None if self._sample is None else self._sample[1]
+        if before is None or before.components != health.components:
+            write = get_log().info if health.is_ok else get_log().warning
+            write("health_changed", components=dict(health.components), problems=health.problems, outbox_depth=health.outbox_depth)
