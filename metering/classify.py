@@ -4,11 +4,14 @@ A path that one of the two accepted and the other did not see would be free serv
 only this function, and what goes upstream is the path written here, never the client's spelling.
 """
 
+import re
 from dataclasses import dataclass, field
 from enum import StrEnum
 from urllib.parse import quote, unquote_to_bytes
 
 TARGET_CHARACTERS_MAX = 8192
+_ORIGIN_FORM = re.compile(r"/[!\"$-~]*\Z")  # visible ASCII without `#`
+_UNRESERVED = re.compile(r"[A-Za-z0-9/_.~-]*\Z")
 
 
 class Dialect(StrEnum):
@@ -148,10 +151,10 @@ def _split_target(target: str) -> tuple[list[str], str]:
     path, _, query = target.partition("?")
     if len(target) > TARGET_CHARACTERS_MAX:
         raise RequestRefused(400, "invalid_path", message=f"The path is longer than {TARGET_CHARACTERS_MAX} characters.")
-    if not path.startswith("/") or not target.isascii() or any(character <= " " or character in "#\x7f" for character in target):
+    if not _ORIGIN_FORM.match(target):
         raise RequestRefused(400, "invalid_path", message="The request target must be a plain path such as /v1/messages.")
     try:
-        decoded = unquote_to_bytes(path).decode("utf-8")
+        decoded = unquote_to_bytes(path).decode("utf-8") if "%" in path else path
     except UnicodeDecodeError:
         raise RequestRefused(400, "invalid_path", message="The path is not valid UTF-8.") from None
     segments = [segment for segment in decoded.split("/") if segment]
@@ -249,4 +252,5 @@ def _why_not_served(rest: list[str]) -> str:
 
 def _canonical(segments: list[str]) -> str:
     """Write decoded segments as the one spelling that goes on from here."""
-    return "/" + "/".join(quote(segment, safe="-._~!$&'()*+,;=:@") for segment in segments)
+    path = "/" + "/".join(segments)
+    return path if _UNRESERVED.match(path) else quote(path, safe="/-._~!$&'()*+,;=:@")

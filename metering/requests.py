@@ -19,6 +19,7 @@ NAME_CHARACTERS_MAX = 200
 
 # What providers add to every request, and for each of their own tools, as tokens.
 FRAME_TOKENS = 64
+FRAME_TOKENS_BY_MODEL = {"grok": 1_000}  # xAI puts a prompt of its own before each request
 TOOLS_FRAME_TOKENS = 800
 TYPED_TOOL_TOKENS = 4_000
 # The most tokens that one image counts for at its highest detail.
@@ -193,10 +194,11 @@ def _read_facts(operation: Operation, plain: bytes, document: JsonObject) -> Met
 
 def _bound_input(operation: Operation, model: str, *, values: dict[str, object], size: int, scan: ContentScan) -> InputBound:
     """Bound the input: every byte of the body a token, except inlined images and sound, which count by their own rules."""
-    per_image = IMAGE_TOKENS_ANTHROPIC if operation is Operation.MESSAGES else IMAGE_TOKENS
-    for name, tokens in IMAGE_TOKENS_BY_MODEL.items():
-        per_image = max(per_image, tokens) if name in model else per_image
-    added = FRAME_TOKENS + (TOOLS_FRAME_TOKENS if values.get("tools") else 0) + TYPED_TOOL_TOKENS * typed_tools(values)
+    per_image = max((tokens for name, tokens in IMAGE_TOKENS_BY_MODEL.items() if name in model), default=IMAGE_TOKENS)
+    if operation is Operation.MESSAGES:
+        per_image = IMAGE_TOKENS_ANTHROPIC
+    frame = max((tokens for name, tokens in FRAME_TOKENS_BY_MODEL.items() if name in model), default=FRAME_TOKENS)
+    added = frame + (TOOLS_FRAME_TOKENS if values.get("tools") else 0) + TYPED_TOOL_TOKENS * typed_tools(values)
     return InputBound(
         text_bytes=max(size - scan.media_bytes, 0) + added,
         media_tokens=scan.images * per_image,
