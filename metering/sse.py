@@ -10,10 +10,10 @@ from dataclasses import dataclass
 EVENT_BYTES_MAX = 16 * 1024 * 1024
 BYTE_ORDER_MARK = b"\xef\xbb\xbf"
 
-_EVENT_END_BYTES_MAX = 4
+EVENT_END_BYTES_MAX = 4
 _LINE_END = re.compile(rb"\r\n|\n|\r")
 # A lone CR counts only when no LF follows: CRLF is one line end, not two.
-_EVENT_END = re.compile(rb"(?:\r\n|\n|\r(?!\n))(?:\r\n|\n|\r)")
+EVENT_END = re.compile(rb"(?:\r\n|\n|\r(?!\n))(?:\r\n|\n|\r)")
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,12 +50,12 @@ class EventBuffer:
             self._carriage_return = True
         before = len(self._tail)
         self._tail += chunk
-        end = self._last_event_end(max(0, before + 1 - _EVENT_END_BYTES_MAX))
+        end = self._last_event_end(max(0, before + 1 - EVENT_END_BYTES_MAX))
         if end:
             return self._take(end)
-        if len(self._tail) > self._event_bytes_max + _EVENT_END_BYTES_MAX - 1:
+        if len(self._tail) > self._event_bytes_max + EVENT_END_BYTES_MAX - 1:
             self.overflowed = self._skipping = True
-            del self._tail[: 1 - _EVENT_END_BYTES_MAX]
+            del self._tail[: 1 - EVENT_END_BYTES_MAX]
         return b""
 
     def close(self) -> bytes:
@@ -68,7 +68,7 @@ class EventBuffer:
         del self._tail[:end]
         if self._skipping:
             # The first end seen belongs to the event that was too large; what follows it is whole again.
-            found = _EVENT_END.search(block)
+            found = EVENT_END.search(block)
             block = block[found.end() :] if found else b""
             self._skipping = False
         if not self._started and block:
@@ -87,14 +87,14 @@ class EventBuffer:
             last = self._tail.rfind(b"\n\n", start)
             return last + 2 if last >= 0 else 0
         end = 0
-        for found in _EVENT_END.finditer(self._tail, start):
+        for found in EVENT_END.finditer(self._tail, start):
             end = found.end()
         return end
 
 
 def split_events(block: bytes) -> list[bytes]:
     """Split whole events, as `EventBuffer` hands them out, into single ones without their blank lines."""
-    parts = _EVENT_END.split(block) if b"\r" in block else block.split(b"\n\n")
+    parts = EVENT_END.split(block) if b"\r" in block else block.split(b"\n\n")
     return [part for part in parts if part.strip(b"\r\n")]
 
 

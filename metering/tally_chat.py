@@ -13,7 +13,7 @@ from metering.tally_core import STRING, Meter, Terms
 from metering.usage import UnreadableUsage, as_object, cost_text, count, count_or_none, error_text, sub_object
 
 TOKENS_AROUND_FUNCTION_CALL = 16
-_USAGE = re.compile(rb'"usage"\s*:\s*[^\sn]')
+_WORDS = re.compile(rb'"(?:error"|usage"\s*:\s*[^\sn])')
 
 
 def openai_line(terms: Terms, usage: dict[str, Any], *, names: tuple[str, str], model: str, tier: str | None) -> tuple[UsageLine, tuple[str, ...]]:
@@ -72,7 +72,7 @@ class ChatMeter(Meter):
 
     def matters(self, block: bytes) -> bool:
         """Tell whether a usage that is not null, the end mark or an error may be in it."""
-        return b"[DONE]" in block or b'"error"' in block or b"event: error" in block or (b'"usage"' in block and _USAGE.search(block) is not None)
+        return _WORDS.search(block) is not None or b"[DONE]" in block
 
     def measure(self, block: bytes) -> None:
         """Count texts, and the beginnings of tool calls."""
@@ -88,15 +88,13 @@ class ChatMeter(Meter):
         self.final = self.final or bool(self._lines)
         return True
 
-    def read_event(self, name: bytes, event: Any) -> None:
+    def read_event(self, name: bytes, event: Any) -> None:  # noqa: ARG002 - chunks have no names
         """Take in one chunk: its names, its figures, an error."""
         chunk = as_object(event)
         choices = _choices(chunk)
         self.note_answer(chunk)
         if chunk.get("error") is not None:
             self.error = error_text(chunk["error"]) or "error"
-        elif name == b"error":
-            self.error = error_text(chunk) or "error"
         elif any(as_object(choice).get("finish_reason") == "error" for choice in choices):
             self.error = self.error or "error: the provider ended the answer with an error"
         # Some upstreams tell running figures with every chunk; they are final with the last choice only.

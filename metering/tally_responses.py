@@ -17,7 +17,7 @@ from metering.usage import UnreadableUsage, as_object, as_text, cost_text, error
 
 _TERMINAL = frozenset({"response.completed", "response.incomplete", "response.failed", "response.cancelled"})
 _UNFINISHED = frozenset({"queued", "in_progress"})
-_WORDS = (b"response.completed", b"response.incomplete", b"response.failed", b"response.cancelled", b'"error"')
+_WORDS = re.compile(rb'"(?:response\.(?:completed|incomplete|failed|cancelled)|error)"')
 _FEES = {"file_search_call": "file_search", "code_interpreter_call": "code_interpreter", "image_generation_call": "image_generation"}
 
 
@@ -33,7 +33,7 @@ class ResponsesMeter(Meter):
 
     def matters(self, block: bytes) -> bool:
         """Tell whether a terminal event or an error may be in it."""
-        return any(word in block for word in _WORDS)
+        return _WORDS.search(block) is not None
 
     def read_event(self, name: bytes, event: Any) -> None:
         """Take in the terminal event, an error, and the names that any event bears."""
