@@ -1,0 +1,143 @@
+"""Answers of providers: how each is metered, whether it streams, what its headers tell, which errors are ours to hide."""
+
+import json
+import time
+
+from metering.chunks import TerminalHold, UsageChunkFilter
+from mitmproxy import http
+
+from addons import refusals
+from addons.exchange import STALL, Exchange, Kind
+from addons.headers import strip_for_client, strip_hop_by_hop
+from addons.layers import BUFFERED_ANSWER_BYTES_MAX
+from addons.meter import Meter
+from addons.provider_errors import operators_affair
+from metering.tally import open_tally
+from telemetry import metrics
+from telemetry.logs import log
+
+
+class Answers:
+    """Begins and finishes answers."""
+
+    def __init__(self, *, stall_seconds_max: float) -> None:
+        self._stall_seconds_max = stall_seconds_max
+
+    def begin(self, flow: http.HTTPFlow, exchange: Exchange, response: http.Response) -> None:
+        """The head of an answer has come. From here on its bytes are metered."""
+        exchange.answered_at = time.monotonic()
+        exchange.provider_status = exchange.status = response.status_code
+        if exchange.watch is not None:
+            exchange.watch.start(STALL, self._stall_seconds_max)
+        if exchange.kind is Kind.CONTROL:
+            strip_hop_by_hop(response.headers)
+            exchange.streamed = True
+            response.stream = True
+            _frame(flow, exchange, response)
+            return
+        if exchange.provider and exchange.sent_at is not None:
+            metrics.time_to_first_byte_seconds.labels(provider=exchange.provider).observe(exchange.answered_at - exchange.sent_at)
+        if 200 <= response.status_code < 300:
+            self._begin_metered(flow, exchange, response)
+
+    def _begin_metered(self, flow: http.HTTPFlow, exchange: Exchange, response: http.Response) -> None:
+        content_type = response.headers.get("content-type", "")
+        is_stream = _is_stream(exchange, content_type)
+        if exchange.kind is Kind.BILLED:
+            exchange.meter = self._open_meter(exchange, content_type, is_stream=is_stream)
+        strip_for_client(response.headers)
+        exchange.shows_output = is_stream
+        if is_stream or _length_of(response) > BUFFERED_ANSWER_BYTES_MAX:
+            exchange.streamed = True
+            response.stream = True
+            self._add_stream_headers(exchange, response)
+            if is_stream:
+                response.headers.pop("content-length", None)
+            _frame(flow, exchange, response)
+
+    def _open_meter(self, exchange: Exchange, content_type: str, *, is_stream: bool) -> Meter | None:
+        route, request, rate = exchange.route, exchange.request, exchange.rate
+        if route is None or request is None or rate is None:
+            raise RuntimeError("an answer to a request that was never priced")
+        status = exchange.provider_status or 200
+        tally = open_tally(route.operation, provider=rate.provider, request=request, rate=rate, status=status, content_type=content_type)
+        hides_usage = is_stream and exchange.asked_for_usage
+        return Meter(
+            tally,
+            chunk_filter=UsageChunkFilter() if hides_usage else None,
+            terminal=TerminalHold(route.operation) if is_stream else None,
+        )
+
+    def finish(self, flow: http.HTTPFlow, exchange: Exchange, response: http.Response) -> None:
+        """A whole answer is about to leave: hide what is the operator's affair, tell charge and balance."""
+        provider = exchange.provider or "unknown"
+        status = response.status_code
+        if affair := operators_affair(status, response.raw_content):
+            metrics.operator_alarms_total.labels(provider=provider, reason=affair).inc()
+            log.error("operator_alarm", provider=provider, reason=affair, status=status, request_id=exchange.request_id)
+            flow.response = exchange.refuse(refusals.operator_affair())
+            return
+        if 300 <= status < 400:
+            flow.response = exchange.refuse(refusals.upstream_failed("The provider answered with a redirect, which is not followed; nothing was charged."))
+            return
+        if exchange.ending == "failed":
+            flow.response = exchange.refuse(refusals.unavailable("The charge could not be recorded; the answer is withheld and will not be charged twice."))
+            return
+        if status >= 400:
+            strip_for_client(response.headers)
+            metrics.upstream_errors_total.labels(provider=provider, reason=f"status_{status // 100}xx").inc()
+        if "transfer-encoding" in response.headers or "content-length" not in response.headers:
+            response.headers.pop("transfer-encoding", None)
+            response.headers["content-length"] = str(len(response.raw_content or b""))
+        self._add_closing_headers(exchange, response)
+
+    def _add_stream_headers(self, exchange: Exchange, response: http.Response) -> None:
+        response.headers["X-Request-Id"] = exchange.request_id
+        balance = exchange.balance
+        if balance is not None:
+            response.headers["X-Balance-Remaining"] = str(balance - (exchange.hold.amount if exchange.hold else 0))
+        if exchange.output_limit is not None:
+            response.headers["X-Level5-Output-Limit"] = str(exchange.output_limit)
+
+    def _add_closing_headers(self, exchange: Exchange, response: http.Response) -> None:
+        response.headers["X-Request-Id"] = exchange.request_id
+        if exchange.ending == "settled":
+            if exchange.record is not None:
+                response.headers["X-Level5-Charge"] = str(exchange.record.amount)
+            if exchange.settlement is not None:
+                response.headers["X-Balance-Remaining"] = str(exchange.settlement.balance)
+        elif exchange.balance is not None:
+            response.headers["X-Balance-Remaining"] = str(exchange.balance)
+            if exchange.kind is Kind.FREE or exchange.ending == "voided":
+                response.headers["X-Level5-Charge"] = "0"
+        if exchange.output_limit is not None:
+            response.headers["X-Level5-Output-Limit"] = str(exchange.output_limit)
+
+    def closing_comment(self, exchange: Exchange) -> bytes:
+        """Return the comment line that tells the exact balance at a stream's end, where it was asked for."""
+        if not exchange.wants_comment or not exchange.shows_output or exchange.settlement is None:
+            return b""
+        facts = {"balance_remaining": exchange.settlement.balance, "charge": exchange.settlement.charge, "request_id": exchange.request_id}
+        return f": level5 {json.dumps(facts, separators=(',', ':'))}\n\n".encode()
+
+
+def _frame(flow: http.HTTPFlow, exchange: Exchange, response: http.Response) -> None:
+    """Choose the framing towards the client: chunks where the length is open, so that a cut can be told from an end."""
+    if "content-length" in response.headers:
+        return
+    response.headers.pop("transfer-encoding", None)
+    if exchange.http10:
+        response.headers["connection"] = "close"
+    elif not flow.request.is_http2:
+        response.headers["transfer-encoding"] = "chunked"
+
+
+def _is_stream(exchange: Exchange, content_type: str) -> bool:
+    kind = content_type.lower()
+    asked = exchange.request is not None and exchange.request.stream
+    return "event-stream" in kind or (asked and "json" not in kind)
+
+
+def _length_of(response: http.Response) -> int:
+    length = response.headers.get("content-length", "")
+    return int(length) if length.isascii() and length.isdigit() else 0

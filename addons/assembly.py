@@ -1,0 +1,130 @@
+"""Putting the gateway together: stores, prices, providers, and the addons that use them."""
+
+import asyncio
+import contextlib
+import os
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+import certifi
+
+from addons.admission import Admission
+from addons.answers import Answers
+from addons.background import Background
+from addons.control_relay import ControlRelay
+from addons.gateway import Gateway, Parts
+from addons.lifecycle import Lifecycle
+from addons.links import Links
+from addons.upstream import read_providers
+from config.settings import Settings, SettingsError
+from ledger.balances import Balances, connect_redis
+from ledger.changes import LateJournal
+from ledger.errors import BalanceUnavailable, LedgerError
+from ledger.journal import open_pool
+from ledger.settlement import Settler
+from ledger.spool import Spool
+from metering.pricing import RateCard
+from telemetry.logs import log
+
+INTERNAL_KEY = "LEVEL5_INTERNAL_KEY"
+SPOOL_FOLDER = "spool"
+START_SECONDS_MAX = 5.0
+CLOSE_SECONDS_MAX = 5.0
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Assembly:
+    """A gateway ready to be given to a master."""
+
+    gateway: Gateway
+    links: Links
+    background: Background
+    settler: Settler
+
+
+@asynccontextmanager
+async def assemble(settings: Settings, card: RateCard) -> AsyncIterator[Assembly]:
+    """Yield a gateway on the stores of the settings. Neither store needs to answer yet: requests get 503 until Redis does.
+
+    Raises:
+        SettingsError: a store's address is missing.
+    """
+    if settings.database_url is None or settings.redis_url is None:
+        raise SettingsError("LEVEL5_DATABASE_URL and LEVEL5_REDIS_URL must be set to run a gateway alone; `level5 up` brings stores of its own")
+    redis = connect_redis(settings.redis_url.get_secret_value())
+    pool = await open_pool(settings.database_url.get_secret_value())
+    balances = Balances(redis, instance="")  # the supervisor has claimed the stores before it starts a gateway
+    await _load(balances)
+    assembly = _build(settings, card, balances, LateJournal(pool, balances))
+    renewing = asyncio.create_task(assembly.settler.run(), name="settler")
+    try:
+        yield assembly
+    finally:
+        await _close(assembly, renewing)
+        with contextlib.suppress(TimeoutError, OSError):
+            async with asyncio.timeout(CLOSE_SECONDS_MAX):
+                await redis.aclose()
+                await pool.close()
+
+
+async def _load(balances: Balances) -> None:
+    try:
+        async with asyncio.timeout(START_SECONDS_MAX):
+            await balances.load()
+    except (BalanceUnavailable, TimeoutError) as error:
+        log.warning("redis_not_there_yet", reason=str(error) or type(error).__name__)
+
+
+async def _close(assembly: Assembly, renewing: "asyncio.Task[None]") -> None:
+    await assembly.background.finish(CLOSE_SECONDS_MAX)
+    renewing.cancel()
+    with contextlib.suppress(asyncio.CancelledError):
+        await renewing
+    try:
+        assembly.settler.close()
+    except (OSError, LedgerError):
+        log.error("charges_not_spooled", exc_info=True)
+
+
+def _build(settings: Settings, card: RateCard, balances: Balances, late: LateJournal) -> Assembly:
+    gateway_settings, ledger_settings, background = settings.gateway, settings.ledger, Background()
+    admission = Admission(balances=balances, card=card, providers=read_providers(settings.providers), settings=ledger_settings)
+    settler = Settler(balances, Spool(settings.home / SPOOL_FOLDER), late, policy=admission.policy)
+    admission.use(settler)
+    links = Links(
+        background=background,
+        connect_seconds_max=gateway_settings.connect_seconds_max,
+        read_on_seconds_max=gateway_settings.read_on_seconds_max,
+    )
+    lifecycle = Lifecycle(settler=settler, card=card, extension_tokens=ledger_settings.extension_tokens, overdraft_max=admission.policy.overdraft_max)
+    relay = ControlRelay(f"http://{control_host(settings)}:{settings.control.port}", peer_key=os.environ.get(INTERNAL_KEY, ""))
+    gateway = Gateway(
+        Parts(
+            settings=gateway_settings,
+            admission=admission,
+            lifecycle=lifecycle,
+            relay=relay,
+            answers=Answers(stall_seconds_max=gateway_settings.stall_seconds_max),
+            background=background,
+            links=links,
+        )
+    )
+    return Assembly(gateway=gateway, links=links, background=background, settler=settler)
+
+
+def control_host(settings: Settings) -> str:
+    """Return where the control API is reached from this machine: an address to listen on is not always one to connect to."""
+    return {"0.0.0.0": "127.0.0.1", "::": "[::1]"}.get(settings.control.host, settings.control.host)  # noqa: S104  # compared with, not bound
+
+
+def combined_trust(settings: Settings, folder: Path) -> str | None:
+    """Return a file with the public authorities and those the settings add, None where they add none."""
+    providers = settings.providers
+    extra = [section.ca_file for section in (providers.anthropic, providers.openai, providers.openrouter) if section.ca_file is not None]
+    if not extra:
+        return None
+    combined = folder / "authorities.pem"
+    combined.write_text("\n".join(path.read_text() for path in (Path(certifi.where()), *dict.fromkeys(extra))))
+    return str(combined)

@@ -1,0 +1,56 @@
+"""The closing line of a request in the log, and its metrics."""
+
+import time
+
+from addons.exchange import Exchange, Kind
+from telemetry import metrics
+from telemetry.logs import log
+
+_EVENTS = {"settled": "request_settled", "voided": "request_voided", "failed": "request_failed"}
+
+
+def close(exchange: Exchange) -> None:
+    """Write the one closing line of a proxied request. A second call does nothing."""
+    if exchange.closed:
+        return
+    exchange.closed = True
+    if exchange.kind is Kind.CONTROL:
+        return
+    seconds = time.monotonic() - exchange.started
+    provider, model = exchange.provider or "none", exchange.rate.model if exchange.rate else "none"
+    metrics.requests_total.labels(provider=provider, model=model, status=str(exchange.status or "none")).inc()
+    if exchange.provider is not None:
+        metrics.request_seconds.labels(provider=provider).observe(seconds)
+        _count_failure(exchange, exchange.provider)
+    elif exchange.refusal_code:
+        metrics.refusals_total.labels(code=exchange.refusal_code).inc()
+    event = _EVENTS.get(exchange.ending or "", "request_refused" if exchange.refusal_code else "request_relayed")
+    log.info(event, **_fields(exchange), duration_ms=round(seconds * 1000))
+
+
+def _count_failure(exchange: Exchange, provider: str) -> None:
+    if exchange.provider_status is None and not exchange.client_left:
+        metrics.upstream_errors_total.labels(provider=provider, reason=exchange.timed_out or "connection").inc()
+    elif exchange.reason == "cut":
+        metrics.upstream_errors_total.labels(provider=provider, reason=exchange.timed_out or "cut").inc()
+
+
+def _fields(exchange: Exchange) -> dict[str, object]:
+    """Return what the line says: ids, figures and constant words, nothing that a caller wrote but the model's name."""
+    record = exchange.record
+    fields: dict[str, object] = {
+        "request_id": exchange.request_id,
+        "account_id": exchange.token.account if exchange.token else None,
+        "operation": exchange.route.operation.value if exchange.route else None,
+        "provider": exchange.provider,
+        "model": exchange.rate.model if exchange.rate else None,
+        "status": exchange.status,
+        "reason": exchange.refusal_code or exchange.reason,
+        "hold": exchange.hold.amount if exchange.hold else None,
+    }
+    if record is not None:
+        fields["charge"], fields["estimated"] = record.amount, record.estimated
+        fields["usage"] = [{"model": line.model, "input": line.input_tokens, "output": line.output_tokens} for line in record.lines]
+    if exchange.doubts:
+        fields["doubts"] = list(exchange.doubts)
+    return fields

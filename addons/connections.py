@@ -1,0 +1,177 @@
+# mypy: disable-error-code="no-untyped-call"
+# mitmproxy leaves parts of itself untyped.
+"""HTTP/1 connections of mitmproxy with what it lacks: bounds on heads, interim answers, trailers, plain refusals.
+
+mitmproxy's own classes take a 103 for the final answer, die on trailers, read heads of any size and
+write errors as HTML. These subclasses change those points and nothing else.
+"""
+
+import json
+from typing import Any
+
+import h11
+from mitmproxy import http
+from mitmproxy.net.http import http1
+from mitmproxy.proxy import commands, events, layer
+from mitmproxy.proxy.layers.http._base import ReceiveHttp
+from mitmproxy.proxy.layers.http._events import ErrorCode, RequestHeaders, ResponseHeaders, ResponseProtocolError
+from mitmproxy.proxy.layers.http._http1 import Http1Client, Http1Server
+from mitmproxy.proxy.layers.http._http1 import TBodyReader as BodyReader
+
+CLIENT_HEAD_BYTES_MAX = 64 * 1024
+PROVIDER_HEAD_BYTES_MAX = 256 * 1024
+PIPELINED_BYTES_MAX = 1024 * 1024  # what a client may send ahead while its request is being answered
+INTERIM_MAX = 8  # 1xx answers in a row that are waved through
+
+
+class _TrailerBlind:
+    """A body reader that forgets trailers, on which mitmproxy would raise NotImplementedError."""
+
+    def __init__(self, reader: BodyReader) -> None:
+        self._reader = reader
+        self.until_eof = type(reader).__name__ == "Http10Reader"
+
+    def __call__(self, buffer: Any) -> Any:
+        return self._without_trailers(self._reader(buffer))
+
+    def read_eof(self) -> Any:
+        return self._without_trailers(self._reader.read_eof())
+
+    @staticmethod
+    def _without_trailers(event: Any) -> Any:
+        return h11.EndOfMessage() if isinstance(event, h11.EndOfMessage) and event.headers else event
+
+
+def _closes_connection(message: http.Request | http.Response) -> bool:
+    return bool(http1.connection_close(message.http_version, message.headers))
+
+
+def refusal_before_request(status: int, code: str, message: str) -> bytes:
+    """Return a whole answer for a head that could not be read, so that no dialect is known."""
+    body = json.dumps({"error": {"code": code, "message": message, "type": "invalid_request_error", "details": {}}}).encode()
+    response = http.Response.make(status, body, {"content-type": "application/json", "connection": "close", "x-should-retry": "false"})
+    return bytes(http1.assemble_response(response))
+
+
+class GatewayHttp1Server(Http1Server):
+    """The client's side: capped heads, JSON refusals, the client's own wish to close kept although the header is stripped."""
+
+    head_bytes_max = CLIENT_HEAD_BYTES_MAX
+    _reader: _TrailerBlind
+    _close_after = False
+
+    @property  # type: ignore[override]
+    def body_reader(self) -> _TrailerBlind:
+        return self._reader
+
+    @body_reader.setter
+    def body_reader(self, reader: BodyReader) -> None:
+        self._reader = _TrailerBlind(reader)
+
+    def read_headers(self, event: events.ConnectionEvent) -> layer.CommandGenerator[None]:
+        if isinstance(event, events.DataReceived) and self._head_is_too_long():
+            yield from self._refuse(431, "headers_too_large", f"The request head is larger than {self.head_bytes_max} bytes.")
+            return
+        for command in super().read_headers(event):
+            if isinstance(command, commands.SendData):  # the only thing it sends itself is the HTML refusal of an unreadable head
+                yield from self._refuse(400, "invalid_request", "The request head is not valid HTTP/1.1.")
+                return
+            if isinstance(command, ReceiveHttp) and isinstance(command.event, RequestHeaders):
+                self._close_after = _closes_connection(command.event.request)
+            yield command
+
+    def _head_is_too_long(self) -> bool:
+        if len(self.buf) <= self.head_bytes_max:
+            return False
+        beginning = bytes(self.buf)[: self.head_bytes_max]
+        return b"\n\r\n" not in beginning and b"\n\n" not in beginning
+
+    def _refuse(self, status: int, code: str, message: str) -> layer.CommandGenerator[None]:
+        """Answer and close without creating a request: nothing can be said about it."""
+        yield commands.SendData(self.conn, refusal_before_request(status, code, message))
+        yield commands.CloseConnection(self.conn)
+        self.state = self.done
+
+    def wait(self, event: events.Event) -> layer.CommandGenerator[None]:
+        if isinstance(event, events.DataReceived) and len(self.buf) > PIPELINED_BYTES_MAX:
+            # Nothing reads this until the answer is out: refuse to keep it without bound.
+            yield commands.CloseConnection(self.conn)
+            return
+        yield from super().wait(event)
+
+    def mark_done(self, *, request: bool = False, response: bool = False) -> layer.CommandGenerator[None]:
+        both = (self.request_done or request) and (self.response_done or response)
+        if both and self._close_after:
+            self.request_done = self.response_done = True
+            yield commands.CloseConnection(self.conn)
+            self.state = self.done
+            return
+        yield from super().mark_done(request=request, response=response)
+
+
+class GatewayHttp1Client(Http1Client):
+    """The provider's side: 1xx answers are waved through, heads capped, `connection: close` obeyed although it is stripped."""
+
+    _reader: _TrailerBlind | None = None
+    _close_after = False
+    _interim = 0
+
+    @property  # type: ignore[override]
+    def body_reader(self) -> _TrailerBlind:
+        return self._reader  # type: ignore[return-value]  # mitmproxy sets it before it reads a body
+
+    @body_reader.setter
+    def body_reader(self, reader: BodyReader) -> None:
+        self._reader = _TrailerBlind(reader)
+
+    def read_headers(self, event: events.ConnectionEvent) -> layer.CommandGenerator[None]:
+        if isinstance(event, events.DataReceived) and self.request:
+            self._drop_interim_answers()
+            if self._interim > INTERIM_MAX or (len(self.buf) > PROVIDER_HEAD_BYTES_MAX and b"\n\r\n" not in bytes(self.buf)[:PROVIDER_HEAD_BYTES_MAX]):
+                yield from self._give_up("the head of the answer is too long")
+                return
+        for command in super().read_headers(event):
+            if isinstance(command, ReceiveHttp) and isinstance(command.event, ResponseHeaders):
+                self._close_after = _closes_connection(command.event.response)
+                self._interim = 0
+            yield command
+
+    def _drop_interim_answers(self) -> None:
+        """Take 100 to 199 (but 101) off the buffer: the answer is what follows them."""
+        while True:
+            head = bytes(self.buf)[:16].lstrip(b"\r\n")
+            if not head.startswith((b"HTTP/1.1 1", b"HTTP/1.0 1")) or head[9:12] == b"101" or self.buf.maybe_extract_lines() is None:
+                return
+            self._interim += 1
+
+    def _give_up(self, message: str) -> layer.CommandGenerator[None]:
+        yield commands.CloseConnection(self.conn)
+        if self.stream_id is not None:
+            yield ReceiveHttp(ResponseProtocolError(self.stream_id, message, ErrorCode.GENERIC_SERVER_ERROR))
+
+    def mark_done(self, *, request: bool = False, response: bool = False) -> layer.CommandGenerator[None]:
+        both = (self.request_done or request) and (self.response_done or response)
+        if both and (self._close_after or (self._reader is not None and self._reader.until_eof)):
+            self.request_done = self.response_done = True
+            yield commands.CloseConnection(self.conn)
+            self.state = self.done
+            return
+        yield from super().mark_done(request=request, response=response)
+
+
+def adopt_client_connection(connection: layer.Layer) -> None:
+    """Turn mitmproxy's new connection to a provider into ours, before anything has been read from it."""
+    inner = innermost(connection)
+    if type(inner) is Http1Client:
+        inner.__class__ = GatewayHttp1Client
+        inner.state = inner.read_headers
+
+
+def innermost(start: layer.Layer) -> layer.Layer:
+    """Follow `child_layer` and decided next layers to the end."""
+    current = start
+    while True:
+        following = getattr(current, "child_layer", None) or getattr(current, "layer", None)
+        if following is None:
+            return current
+        current = following

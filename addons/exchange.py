@@ -1,0 +1,229 @@
+"""Our own record of one request: where it is, what it owns, how it ends. Hooks come and go; this stays.
+
+It is also what a stream asks (`layers.Conduct`). Its methods do not raise and do no I/O: what needs
+a store is left to `lifecycle`, which reads the flags kept here.
+"""
+
+import asyncio
+import time
+from collections.abc import Callable
+from enum import StrEnum
+
+from mitmproxy import http
+
+from addons import refusals
+from addons.budget import BodyBudget
+from addons.deadlines import Watch
+from addons.layers import GatewayStream
+from addons.meter import Meter
+from addons.refusals import Refusal, error_events, make_answer
+from config.settings import GatewaySettings
+from ledger.entries import ChargeRecord, RequestId
+from ledger.holds import Hold, Settlement, Standing
+from ledger.tokens import ApiToken
+from metering.classify import Dialect, Operation, Route
+from metering.holds import HoldBounds
+from metering.rates import Rate
+from metering.requests import MeteredRequest
+
+CONNECT, FIRST_BYTE, STALL, READ_ON_OVER, STOPPED = "connect", "first_byte", "stall", "read_on_over", "stopped"
+
+
+class Kind(StrEnum):
+    """Where a request goes."""
+
+    BILLED = "billed"
+    FREE = "free"
+    LOCAL = "local"
+    CONTROL = "control"
+
+
+class Exchange:
+    """One request from its head to its ending."""
+
+    def __init__(self, *, request_id: RequestId, client_id: str, budget: BodyBudget, settings: GatewaySettings) -> None:
+        self.request_id, self.client_id = request_id, client_id
+        self._budget, self._settings, self._body_bytes = budget, settings, 0
+        self.started, self.started_at = time.monotonic(), time.time_ns() // 1_000_000
+        # What the request is and owns.
+        self.kind = Kind.LOCAL
+        self.dialect: Dialect | None = None
+        self.route: Route | None = None
+        self.token: ApiToken | None = None
+        self.standing: Standing | None = None
+        self.request: MeteredRequest | None = None
+        self.rate: Rate | None = None
+        self.bounds: HoldBounds | None = None
+        self.hold: Hold | None = None
+        self.meter: Meter | None = None
+        self.provider: str | None = None
+        self.stream: GatewayStream | None = None
+        self.watch: Watch | None = None
+        self.output_limit: int | None = None
+        self.asked_for_usage = self.wants_comment = self.http10 = False
+        # What happened. An ending is judged by these, never by mitmproxy's texts.
+        self.sent_at: float | None = None
+        self.answered_at: float | None = None
+        self.provider_status: int | None = None
+        self.status: int | None = None  # of the answer that the client gets
+        self.timed_out: str | None = None
+        self.own_answer = self.streamed = self.shows_output = self.failed = False
+        self.client_left = self.unsendable = self.reading_on = self.stopped = False
+        self.cut_message: bytes | None = None
+        # How it ended.
+        self.ending: str | None = None
+        self.reason = ""
+        self.refusal_code = ""
+        self.record: ChargeRecord | None = None
+        self.settlement: Settlement | None = None
+        self.doubts: tuple[str, ...] = ()
+        self.tail = b""
+        self.closed = False
+        self.ended = asyncio.Event()
+        self.extension_needed: Callable[[], bool] = _never
+
+    # The request
+
+    def check_length(self, headers: http.Headers) -> Refusal | None:
+        """Return a refusal for a body that says beforehand that it is too large."""
+        length = headers.get("content-length", "")
+        too_large = length.isascii() and length.isdigit() and int(length) > self._settings.body_bytes_max
+        return refusals.body_too_large(self._settings.body_bytes_max) if too_large else None
+
+    def body_grows(self, size: int) -> http.Response | None:
+        """Count a piece of the body; refuse what is too large for one request, one account or this worker."""
+        refusal = None
+        if self._body_bytes + size > self._settings.body_bytes_max:
+            refusal = refusals.body_too_large(self._settings.body_bytes_max)
+        elif not self._budget.take(self._account, size):
+            refusal = refusals.unavailable("Too many request bodies are being read at once; try again shortly.")
+        if refusal is not None:
+            self.own_answer = True
+            return self.refuse(refusal)
+        self._body_bytes += size
+        return None
+
+    def body_gone(self) -> None:
+        """The body is not buffered any more."""
+        self._budget.give_back(self._account, self._body_bytes)
+        self._body_bytes = 0
+
+    @property
+    def _account(self) -> int:
+        return self.token.account if self.token else 0
+
+    def sent(self) -> None:
+        """The request leaves; from here on an ending may cost something."""
+        self.sent_at = time.monotonic()
+        self.body_gone()
+        if self.watch is not None:
+            self.watch.start(FIRST_BYTE, self._settings.first_byte_seconds_max)
+
+    # The answer
+
+    @property
+    def wants_settlement(self) -> bool:
+        """True while the terminal event waits for the charge."""
+        return self.meter is not None and self.ending is None and self.meter.terminal_held
+
+    @property
+    def wants_extension(self) -> bool:
+        """True when more has been used than the hold covers."""
+        return self.ending is None and self.extension_needed()
+
+    def relay(self, data: bytes) -> bytes:
+        """Meter a piece of a stream."""
+        self._touch()
+        return data if self.meter is None else self.meter.relay(data)
+
+    def observe(self, data: bytes) -> None:
+        """Meter a piece of an answer that is kept back."""
+        self._touch()
+        if self.meter is not None:
+            self.meter.observe(data)
+
+    def flush(self) -> bytes:
+        """The answer's body is over."""
+        return b"" if self.meter is None else self.meter.flush()
+
+    def release(self) -> bytes:
+        """Give out the terminal event and, where asked for, the comment with the balance."""
+        held = b"" if self.meter is None else self.meter.release()
+        tail, self.tail = self.tail, b""
+        return held + tail
+
+    def ended_whole(self) -> bool:
+        """Tell whether the answer may be ended politely."""
+        return self.meter is None or self.meter.ended_whole()
+
+    def spill(self) -> None:
+        """An answer too large to keep back leaves without its exact balance."""
+        self.streamed = True
+
+    def cut(self, refusal: Refusal) -> None:
+        """The stream ends here, and says why."""
+        operation = self.route.operation if self.route else Operation.CHAT_COMPLETIONS
+        self.cut_message = error_events(self.dialect, operation, refusal, request_id=self.request_id)
+
+    # The client leaves
+
+    def leave(self) -> None:
+        """The client's connection is gone: what has not been sent will not be."""
+        self.client_left = True
+        self.unsendable = self.sent_at is None
+
+    def reads_on(self) -> bool:
+        """The client has left: go on reading where the answer does not show figures or output yet."""
+        self.client_left = True
+        if self.kind is not Kind.BILLED or self.sent_at is None or self.ending is not None or self.stopped:
+            return False
+        hidden = self.bounds is not None and self.bounds.hidden
+        shown = self.shows_output and self.meter is not None and self.meter.shows_figures
+        if shown and not hidden:
+            return False
+        self.reading_on = True
+        if self.watch is not None:
+            self.watch.start(READ_ON_OVER, self._settings.read_on_seconds_max)
+        return True
+
+    def broke_off(self) -> None:
+        """Nothing more will come from one of the two sides."""
+        if self.status is None:
+            self.status = 499 if self.client_left else None
+
+    # Failures
+
+    def failure(self, status: int) -> http.Response:
+        """Return our answer to a failure between us and the provider, or in the request's framing."""
+        return self.refuse(self._refusal_for(status))
+
+    def _refusal_for(self, status: int) -> Refusal:
+        if status < 500:
+            return refusals.malformed("The request is not valid HTTP.")
+        if self.kind is Kind.CONTROL:
+            return refusals.unavailable("The control API does not answer; try again shortly.")
+        if self.stopped:
+            return refusals.unavailable("The gateway is being restarted; try again shortly.")
+        if self.timed_out is not None:
+            return refusals.upstream_timed_out()
+        return refusals.upstream_failed() if self.record is None else refusals.upstream_broke_off()
+
+    def refuse(self, refusal: Refusal) -> http.Response:
+        """Return an error in the caller's dialect, with the balance where it is known."""
+        self.status, self.refusal_code = refusal.status, refusal.code
+        return make_answer(self.dialect, refusal, request_id=self.request_id, balance=self.balance)
+
+    @property
+    def balance(self) -> int | None:
+        """The account's balance as last heard, None where it is not known."""
+        if self.settlement is not None:
+            return self.settlement.balance
+        return self.standing.balance if self.standing else None
+
+    def _touch(self) -> None:
+        if self.watch is not None and not self.reading_on:
+            self.watch.touch()
+
+
+def _never() -> bool:
+    return False

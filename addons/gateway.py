@@ -1,0 +1,273 @@
+"""The hooks: each translates an event of mitmproxy into one step of a request's life, and fails closed."""
+
+import asyncio
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass
+from functools import wraps
+
+from mitmproxy import http
+
+from addons import refusals
+from addons.admission import Admission, Forwarding, Refused, refusal_of
+from addons.answers import Answers
+from addons.background import Background
+from addons.budget import BodyBudget
+from addons.closing import close
+from addons.control_relay import ControlRelay
+from addons.deadlines import Watch
+from addons.exchange import Exchange, Kind
+from addons.headers import bearer_of, fault_of, wants_upgrade
+from addons.layers import CONDUCT
+from addons.lifecycle import Lifecycle
+from addons.links import Links
+from addons.local_answers import FreeQuota, answer_locally, quota_exhausted
+from addons.refusals import Refusal
+from addons.upstream import aim
+from config.settings import GatewaySettings
+from ledger.tokens import new_request_id
+from metering.classify import ControlRoute, Dialect, Operation, RequestRefused, Route, classify
+from telemetry.logs import log
+
+SETTLE_SECONDS_MAX = 1.0  # how long a terminal event or an error waits for the books
+
+Hook = Callable[["Gateway", http.HTTPFlow], Awaitable[None]]
+
+
+def fails_closed(hook: Hook) -> Hook:
+    """Wrap a hook that runs before forwarding: mitmproxy would log its exception and forward the request unbilled."""
+
+    @wraps(hook)
+    async def guarded(self: "Gateway", flow: http.HTTPFlow) -> None:
+        try:
+            await hook(self, flow)
+        except Exception:
+            log.error("hook_failed", hook=hook.__name__, exc_info=True)
+            exchange = exchange_of(flow)
+            flow.response = exchange.refuse(refusals.unavailable()) if exchange else http.Response.make(503)
+            flow.request.headers.pop("expect", None)
+
+    return guarded
+
+
+def settles_anyway(hook: Hook) -> Hook:
+    """Wrap a hook that runs after forwarding: what it leaves undone is settled by the ending."""
+
+    @wraps(hook)
+    async def guarded(self: "Gateway", flow: http.HTTPFlow) -> None:
+        try:
+            await hook(self, flow)
+        except Exception:
+            log.error("hook_failed", hook=hook.__name__, exc_info=True)
+            exchange = exchange_of(flow)
+            if exchange is not None and exchange.ending is None:
+                exchange.failed = True
+                await self.end(exchange)
+
+    return guarded
+
+
+def exchange_of(flow: http.HTTPFlow) -> Exchange | None:
+    """Return our record of the request, which the first hook has left."""
+    exchange: Exchange | None = flow.metadata.get(CONDUCT)
+    return exchange
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Parts:
+    """What the gateway is made of."""
+
+    settings: GatewaySettings
+    admission: Admission
+    lifecycle: Lifecycle
+    relay: ControlRelay
+    answers: Answers
+    background: Background
+    links: Links
+
+
+class Gateway:
+    """The addon. It must come after NextLayer."""
+
+    def __init__(self, parts: Parts) -> None:
+        self._settings, self._admission, self._lifecycle = parts.settings, parts.admission, parts.lifecycle
+        self._relay, self._answers, self._background, self.links = parts.relay, parts.answers, parts.background, parts.links
+        self._budget = BodyBudget(parts.settings.buffered_bytes_max)
+        self._quota = FreeQuota()
+
+    # Before forwarding
+
+    @fails_closed
+    async def requestheaders(self, flow: http.HTTPFlow) -> None:
+        """Classify, authenticate and refuse what its head alone condemns, before the body is read."""
+        if flow.error is not None or flow.request.method == "CONNECT":
+            return
+        exchange = self._open(flow)
+        try:
+            await self._check_head(flow, exchange)
+        except Refused as refused:
+            self._answer(flow, exchange, exchange.refuse(refused.refusal))
+
+    def _open(self, flow: http.HTTPFlow) -> Exchange:
+        exchange = Exchange(request_id=new_request_id(), client_id=flow.client_conn.id, budget=self._budget, settings=self._settings)
+        exchange.stream = flow.metadata.get("level5.stream")
+        exchange.http10 = flow.request.http_version == "HTTP/1.0"
+        exchange.watch = Watch(lambda reason: self.links.interrupt(exchange, reason))
+        flow.metadata[CONDUCT] = exchange
+        self.links.add(exchange)
+        return exchange
+
+    async def _check_head(self, flow: http.HTTPFlow, exchange: Exchange) -> None:
+        if fault := fault_of(flow.request):
+            raise Refused(refusals.malformed(fault))
+        try:
+            route = classify(flow.request.method, flow.request.path)
+        except RequestRefused as error:
+            exchange.dialect = error.dialect
+            raise Refused(refusal_of(error)) from None
+        if isinstance(route, ControlRoute):
+            exchange.kind = Kind.CONTROL
+            if wants_upgrade(flow.request):
+                raise Refused(refusals.upgrade_refused())
+            self._check_length(flow, exchange)
+            self._relay.aim(flow, route)
+            return
+        exchange.route, exchange.dialect = route, dialect_of(route, flow.request)
+        exchange.kind = kind_of(route)
+        await self._check_proxied(flow, exchange, route)
+
+    async def _check_proxied(self, flow: http.HTTPFlow, exchange: Exchange, route: Route) -> None:
+        if wants_upgrade(flow.request):
+            raise Refused(refusals.upgrade_refused())
+        if route.operation is not Operation.PROBE:
+            await self._admission.authenticate(exchange, route.token_text or bearer_of(flow.request))
+        if exchange.kind is Kind.LOCAL:
+            dialect = exchange.dialect or Dialect.OPENAI
+            answer = answer_locally(route, self._admission.card, dialect=dialect, request_id=exchange.request_id, balance=exchange.balance)
+            self._answer(flow, exchange, answer)
+            return
+        self._check_length(flow, exchange)
+        exchange.wants_comment = flow.request.headers.get("x-level5-events", "").strip() == "1"
+
+    @staticmethod
+    def _check_length(flow: http.HTTPFlow, exchange: Exchange) -> None:
+        if refusal := exchange.check_length(flow.request.headers):
+            raise Refused(refusal)
+
+    @fails_closed
+    async def request(self, flow: http.HTTPFlow) -> None:
+        """Price the request, hold the money and turn it into the operator's."""
+        exchange = exchange_of(flow)
+        if flow.response is not None:
+            return
+        if exchange is None:
+            flow.response = http.Response.make(503)
+            return
+        if exchange.kind is Kind.CONTROL:
+            return
+        try:
+            forwarding = await self._admit(flow, exchange)
+        except Refused as refused:
+            self._answer(flow, exchange, exchange.refuse(refused.refusal))
+            return
+        self._forward(flow, exchange, forwarding)
+
+    async def _admit(self, flow: http.HTTPFlow, exchange: Exchange) -> Forwarding:
+        if exchange.kind is Kind.FREE:
+            if exchange.token is None or not self._quota.take(exchange.token.account):
+                raise Refused(quota_exhausted())
+            return self._admission.forward_free(exchange, flow.request)
+        forwarding = await self._admission.admit(exchange, flow.request)
+        self._lifecycle.watch(exchange)
+        return forwarding
+
+    def _forward(self, flow: http.HTTPFlow, exchange: Exchange, forwarding: Forwarding) -> None:
+        if exchange.route is None:
+            raise RuntimeError("nothing to forward")
+        exchange.provider, exchange.output_limit = forwarding.provider.name, forwarding.output_limit
+        exchange.asked_for_usage = forwarding.asked_for_usage
+        aim(flow.request, forwarding.provider, exchange.route, body=forwarding.body)
+
+    def _answer(self, flow: http.HTTPFlow, exchange: Exchange, response: http.Response) -> None:
+        exchange.own_answer = True
+        exchange.status = response.status_code
+        flow.response = response
+        flow.request.headers.pop("expect", None)  # else the client would be told to send the body of a refused request
+
+    # After forwarding
+
+    @settles_anyway
+    async def responseheaders(self, flow: http.HTTPFlow) -> None:
+        """Decide how the answer is metered and whether it streams."""
+        exchange = exchange_of(flow)
+        if exchange is not None and flow.response is not None and not exchange.own_answer:
+            self._answers.begin(flow, exchange, flow.response)
+
+    @settles_anyway
+    async def response(self, flow: http.HTTPFlow) -> None:
+        """The answer is complete: settle, and tell the balance where the headers are still to leave."""
+        exchange = exchange_of(flow)
+        if exchange is None or flow.response is None:
+            return
+        await self.end(exchange)
+        if not exchange.own_answer and not exchange.streamed and exchange.kind is not Kind.CONTROL:
+            self._answers.finish(flow, exchange, flow.response)
+        close(exchange)
+
+    @settles_anyway
+    async def error(self, flow: http.HTTPFlow) -> None:
+        """The exchange broke off, on either side: settle what is known."""
+        exchange = exchange_of(flow)
+        if exchange is None:
+            return
+        exchange.broke_off()
+        await self._end_briefly(exchange)
+        close(exchange)
+
+    @settles_anyway
+    async def level5_settle(self, flow: http.HTTPFlow) -> None:
+        """A stream's usage is known: settle before its terminal event goes out, for a moment at most."""
+        exchange = exchange_of(flow)
+        if exchange is not None:
+            await self._end_briefly(exchange)
+            exchange.tail = self._answers.closing_comment(exchange)
+            if exchange.cut_message is not None:
+                close(exchange)  # no other hook follows
+
+    @settles_anyway
+    async def level5_extend(self, flow: http.HTTPFlow) -> None:
+        """A stream has used up its hold."""
+        exchange = exchange_of(flow)
+        if exchange is not None and not await self._lifecycle.extend(exchange):
+            exchange.cut(self._exhausted(exchange))
+
+    def _exhausted(self, exchange: Exchange) -> Refusal:
+        available = exchange.standing.available if exchange.standing else 0
+        return refusals.payment_required(required=exchange.hold.amount if exchange.hold else 0, available=available, affordable_tokens=None)
+
+    async def _end_briefly(self, exchange: Exchange) -> None:
+        if exchange.ending is None:
+            self._background.start(self.end(exchange), name="end")
+        try:
+            await asyncio.wait_for(exchange.ended.wait(), SETTLE_SECONDS_MAX)
+        except TimeoutError:
+            log.warning("settlement_is_slow", request_id=exchange.request_id)
+
+    async def end(self, exchange: Exchange) -> None:
+        """End an exchange, whoever asks first."""
+        try:
+            await self._lifecycle.end(exchange)
+        finally:
+            self.links.remove(exchange)
+
+
+def dialect_of(route: Route, request: http.Request) -> Dialect:
+    """Return the caller's dialect: the path's, except that the list of models has one path for both."""
+    shared = route.operation in {Operation.LIST_MODELS, Operation.GET_MODEL, Operation.PROBE}
+    return Dialect.ANTHROPIC if shared and "anthropic-version" in request.headers else route.dialect
+
+
+def kind_of(route: Route) -> Kind:
+    """Return where a proxied request goes."""
+    if route.billable:
+        return Kind.BILLED
+    return Kind.FREE if route.free_upstream else Kind.LOCAL

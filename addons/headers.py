@@ -1,0 +1,76 @@
+"""Header rules: what is refused, what goes to a provider, what comes back from it."""
+
+import re
+
+from mitmproxy import http
+
+_FORBIDDEN = re.compile(rb"[\r\n\0]")
+_HOP_BY_HOP = frozenset({
+    b"connection", b"keep-alive", b"proxy-connection", b"proxy-authenticate", b"proxy-authorization", b"te", b"trailer", b"upgrade", b"http2-settings",
+})  # fmt: skip
+# The client's credentials, where it came from, and what would choose something in the operator's account.
+_NOT_FOR_PROVIDERS = _HOP_BY_HOP | {
+    b"authorization", b"x-api-key", b"api-key", b"x-goog-api-key", b"cookie", b"host", b"accept-encoding", b"expect", b"openai-organization", b"openai-project",
+    b"forwarded", b"via", b"x-real-ip", b"true-client-ip", b"cf-connecting-ip", b"origin", b"referer", b"anthropic-organization-id",
+}  # fmt: skip
+_NOT_FOR_PROVIDERS_PREFIXES = (b"x-forwarded-", b"x-level5-", b"proxy-", b"sec-websocket-")
+# What would tell something of the operator's account, or make the caller talk to the provider itself.
+_NOT_FOR_CLIENTS = _HOP_BY_HOP | {
+    b"set-cookie", b"set-cookie2", b"anthropic-organization-id", b"openai-organization", b"openai-project", b"www-authenticate", b"alt-svc",
+    b"strict-transport-security", b"x-balance-remaining", b"location", b"public-key-pins", b"nel", b"report-to",
+}  # fmt: skip
+_PEER = (b"x-level5-peer", b"x-level5-peer-key")
+VERSIONS = ("HTTP/1.0", "HTTP/1.1", "HTTP/2.0")
+
+
+def fault_of(request: http.Request) -> str | None:
+    """Return why a request's head is refused, or None. mitmproxy has refused ambiguous framing before this."""
+    if request.http_version not in VERSIONS:
+        return "Only HTTP/1.0, HTTP/1.1 and HTTP/2 are spoken here."
+    if request.data.authority and not request.is_http2:
+        return "The request target must be a path, not an absolute address."
+    for name, value in request.headers.fields:
+        if _FORBIDDEN.search(value) or _FORBIDDEN.search(name):
+            return "A header holds a line break or a NUL."
+    coding = request.headers.get_all("transfer-encoding")
+    if coding and [item.strip().lower() for item in coding] != ["chunked"]:
+        return "The only transfer encoding understood is chunked."
+    return None
+
+
+def wants_upgrade(request: http.Request) -> bool:
+    """Tell whether a client asks to switch protocols, which nobody could meter."""
+    return "upgrade" in request.headers
+
+
+def bearer_of(request: http.Request) -> str | None:
+    """Return the api_token that a header carries; where both headers are there, the one that looks like ours."""
+    authorization = request.headers.get("authorization", "")
+    scheme, _, value = authorization.partition(" ")
+    tokens = [value.strip()] if scheme.lower() == "bearer" and value.strip() else []
+    if key := request.headers.get("x-api-key", "").strip():
+        tokens.append(key)
+    return next((token for token in tokens if token.startswith("l5_")), tokens[0] if tokens else None)
+
+
+def strip_for_provider(headers: http.Headers) -> http.Headers:
+    """Return what of a client's headers a provider may see, in their order and case."""
+    named = {item.strip().lower().encode("latin-1") for item in ",".join(headers.get_all("connection")).split(",") if item.strip()}
+    drop = (_NOT_FOR_PROVIDERS | named | {b"transfer-encoding", b"content-encoding", b"content-length"}) - {b"content-type"}
+    kept = tuple((name, value) for name, value in headers.fields if (lower := name.lower()) not in drop and not lower.startswith(_NOT_FOR_PROVIDERS_PREFIXES))
+    return http.Headers(kept)
+
+
+def strip_for_client(headers: http.Headers) -> None:
+    """Take out of a provider's headers what the caller must not see; framing stays."""
+    named = {item.strip().lower().encode("latin-1") for item in ",".join(headers.get_all("connection")).split(",") if item.strip()}
+    drop = (_NOT_FOR_CLIENTS | named) - {b"content-length", b"transfer-encoding", b"content-type"}
+    request_id = headers.get("x-request-id")
+    headers.fields = tuple((name, value) for name, value in headers.fields if (lower := name.lower()) not in drop and not lower.startswith(b"x-level5-"))
+    if request_id is not None:
+        headers["x-upstream-request-id"] = request_id
+
+
+def strip_hop_by_hop(headers: http.Headers) -> None:
+    """Take out what concerns one connection only, and anything that only the gateway may say."""
+    headers.fields = tuple((name, value) for name, value in headers.fields if (lower := name.lower()) not in _HOP_BY_HOP and lower not in _PEER)

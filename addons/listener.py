@@ -1,0 +1,87 @@
+# mypy: disable-error-code="no-untyped-call"
+# mitmproxy leaves parts of itself untyped.
+"""mitmproxy as a library: our own listener mode on a port that several workers share, and a `run` that works on uvloop."""
+
+import asyncio
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from mitmproxy.addons import core, next_layer, proxyserver, tlsconfig
+from mitmproxy.master import Master
+from mitmproxy.options import Options
+from mitmproxy.proxy import layer, layers, mode_servers, mode_specs
+from mitmproxy.proxy.context import Context
+
+BACKLOG = 1024
+
+
+class ListenError(Exception):
+    """The gateway cannot listen on its address; the text says why."""
+
+
+class GatewayMode(mode_specs.ReverseMode):
+    """`gateway:http://CONTROL@HOST:PORT`: a reverse proxy whose default destination is the control API."""
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        self.transport_protocol = "tcp"  # stock would bind UDP too for https
+
+
+class GatewayServer(mode_servers.AsyncioServerInstance[GatewayMode]):
+    """The listener of one worker; the kernel spreads connections over all that share the port."""
+
+    def make_top_layer(self, context: Context) -> layer.Layer:
+        return layers.modes.ReverseProxy(context)
+
+    async def listen(self, host: str, port: int) -> list[Any]:
+        return [await asyncio.start_server(self.handle_stream, host, port, reuse_port=True, backlog=BACKLOG)]
+
+
+class GatewayMaster(Master):
+    """A master that runs without the eager task factory, which uvloop does not know on every Python."""
+
+    started: asyncio.Event
+
+    async def run(self) -> None:
+        """Serve until `shutdown`.
+
+        Raises:
+            ListenError: the address is taken or not ours.
+        """
+        self.should_exit.clear()
+        servers = self.proxyserver.servers
+        await self.proxyserver.setup_servers()
+        failed = [server for server in servers if not server.is_running]
+        if failed:
+            await self.done()
+            raise ListenError("; ".join(str(server.last_exception) for server in failed))
+        try:
+            await self.running()
+            self.started.set()
+            await self.should_exit.wait()
+        finally:
+            await self.done()
+
+    @property
+    def proxyserver(self) -> proxyserver.Proxyserver:
+        """The addon that holds listeners and connections."""
+        addon: proxyserver.Proxyserver = self.addons.get("proxyserver")
+        return addon
+
+
+OPTIONS: Mapping[str, Any] = {
+    "connection_strategy": "lazy",  # the default would dial the control API for every client connection
+    "keep_host_header": True,
+    "rawtcp": False,
+    "websocket": False,
+    "validate_inbound_headers": True,
+}
+
+
+def make_master(*, modes: Sequence[str], confdir: str, idle_seconds_max: int, trusted_ca: str | None, addons: Sequence[object]) -> GatewayMaster:
+    """Put mitmproxy together: its own addons that we need, then ours, which must come after NextLayer."""
+    master = GatewayMaster(Options())
+    master.started = asyncio.Event()
+    master.addons.add(core.Core(), proxyserver.Proxyserver(), next_layer.NextLayer(), tlsconfig.TlsConfig(), *addons)
+    master.options.update(**OPTIONS, mode=list(modes), confdir=confdir, tcp_timeout=idle_seconds_max, ssl_verify_upstream_trusted_ca=trusted_ca)
+    return master

@@ -1,0 +1,77 @@
+"""What the gateway answers by itself: the list of models, probes; and the limit on what is forwarded free of charge."""
+
+import json
+import time
+from collections.abc import Iterable
+from typing import Any
+
+from mitmproxy import http
+
+from addons.refusals import Refusal, make_answer
+from ledger.entries import RequestId
+from metering.classify import Dialect, Operation, Route
+from metering.pricing import RateCard
+from metering.rates import Rate, UnknownModel
+
+FREE_PER_MINUTE = 120  # forwarded token counts of one account, per worker
+ACCOUNTS_MAX = 10_000
+RELEASED = "2025-01-01T00:00:00Z"  # neither dialect can do without a date, and the rate card has none
+RELEASED_SECONDS = 1735689600
+
+
+def answer_locally(route: Route, card: RateCard, *, dialect: Dialect, request_id: RequestId, balance: int | None) -> http.Response:
+    """Answer a probe, the list of models or the question for one."""
+    if route.operation is Operation.PROBE:
+        return http.Response.make(200, b"{}", {"content-type": "application/json", "x-request-id": request_id})
+    if route.operation is Operation.LIST_MODELS:
+        return _json(list_of(card.all(), dialect), request_id=request_id, balance=balance)
+    try:
+        rate = card.find(route.model or "", provider=route.provider)
+    except UnknownModel as error:
+        refusal = Refusal(status=404, code="model_not_found", message="No such model is offered here.", details={"near": list(error.near)})
+        return make_answer(dialect, refusal, request_id=request_id, balance=balance)
+    return _json(_model(rate, dialect), request_id=request_id, balance=balance)
+
+
+def list_of(rates: Iterable[Rate], dialect: Dialect) -> dict[str, Any]:
+    """Return the priced models as the dialect lists them."""
+    models = [_model(rate, dialect) for rate in rates]
+    if dialect is Dialect.ANTHROPIC:
+        ids = [model["id"] for model in models]
+        return {"data": models, "has_more": False, "first_id": ids[0] if ids else None, "last_id": ids[-1] if ids else None}
+    return {"object": "list", "data": models}
+
+
+def _model(rate: Rate, dialect: Dialect) -> dict[str, Any]:
+    if dialect is Dialect.ANTHROPIC:
+        return {"type": "model", "id": rate.model, "display_name": rate.model, "created_at": RELEASED}
+    return {"id": rate.model, "object": "model", "created": RELEASED_SECONDS, "owned_by": rate.provider}
+
+
+def _json(body: dict[str, Any], *, request_id: RequestId, balance: int | None) -> http.Response:
+    headers = {"content-type": "application/json", "x-request-id": request_id}
+    if balance is not None:
+        headers["x-balance-remaining"] = str(balance)
+    return http.Response.make(200, json.dumps(body, separators=(",", ":")).encode(), headers)
+
+
+class FreeQuota:
+    """A bucket for each account: what costs nothing must not be unlimited."""
+
+    def __init__(self, per_minute: int = FREE_PER_MINUTE) -> None:
+        self._per_minute = per_minute
+        self._buckets: dict[int, tuple[float, float]] = {}
+
+    def take(self, account: int) -> bool:
+        """Count one request; False when the account's bucket is empty."""
+        now = time.monotonic()
+        left, at = self._buckets.pop(account, (float(self._per_minute), now))
+        left = min(float(self._per_minute), left + (now - at) * self._per_minute / 60)
+        while len(self._buckets) >= ACCOUNTS_MAX:
+            self._buckets.pop(next(iter(self._buckets)))  # the one not seen for longest; it starts full again
+        self._buckets[account] = (max(left - 1, 0.0) if left >= 1 else left, now)
+        return left >= 1
+
+
+def quota_exhausted() -> Refusal:
+    return Refusal(status=429, code="too_many_requests", message="Too many token counts in a minute; they are free but limited.", retry=True, retry_after=5)

@@ -1,0 +1,113 @@
+"""The metering of one answer as it passes: tally, hidden usage chunk, terminal event kept back. Never raises.
+
+A fault in here must not reach mitmproxy, which would lose a piece of the answer in silence and go on
+unbilled: it is logged once, the bytes pass unchanged, and the ending finds the meter broken.
+"""
+
+from metering.chunks import TerminalHold, UsageChunkFilter
+from metering.tally import Tally
+from metering.usage import Ending, Reading, Usage
+from telemetry.logs import log
+
+
+class Meter:
+    """Counts one answer and decides what of it may go out at once."""
+
+    def __init__(self, tally: Tally, *, chunk_filter: UsageChunkFilter | None, terminal: TerminalHold | None) -> None:
+        self._tally, self._filter, self._terminal = tally, chunk_filter, terminal
+        self._held = bytearray()
+        self._reading: Reading | None = None
+        self._over = False
+        self.broken = False
+        self.bytes_seen = 0
+
+    def relay(self, data: bytes) -> bytes:
+        """Count a piece of a stream and return what may go out now."""
+        self.observe(data)
+        try:
+            return self._hold_back(self._filter.feed(data) if self._filter else data)
+        except Exception:
+            self._break("filter")
+            return data
+
+    def observe(self, data: bytes) -> None:
+        """Count a piece without passing it on."""
+        self.bytes_seen += len(data)
+        if self._reading is not None or self.broken:
+            return
+        try:
+            self._tally.feed(data)
+        except Exception:
+            self._break("tally")
+
+    def flush(self) -> bytes:
+        """The body is over: return what the filter still kept."""
+        self._over = True
+        try:
+            ready = self._hold_back(self._filter.flush()) if self._filter else b""
+            if self._terminal is not None:
+                self._held += self._terminal.flush()
+            return ready
+        except Exception:
+            self._break("flush")
+            return b""
+
+    def release(self) -> bytes:
+        """Return what was held back; nothing is from now on."""
+        held = bytes(self._held)
+        self._held.clear()
+        self._terminal = None
+        return held
+
+    @property
+    def terminal_held(self) -> bool:
+        """True once the usage is known: the terminal event is in, or a whole body is over."""
+        if self.broken:
+            return self._over
+        return self._tally.terminal_complete or (self._over and self.ended_whole())
+
+    @property
+    def shows_figures(self) -> bool:
+        """True once output or figures have been seen."""
+        return self.output_bytes > 0 or self.checkpoint() is not None
+
+    @property
+    def output_bytes(self) -> int:
+        """Bytes of output that have come, as far as the answer shows it."""
+        return self._tally.output_bytes
+
+    def checkpoint(self) -> Usage | None:
+        """Return the usage as it stands, None when nothing has come that could be charged."""
+        if self.broken:
+            return None
+        try:
+            return self._tally.checkpoint()
+        except Exception:
+            self._break("checkpoint")
+            return None
+
+    def reading(self) -> Reading | None:
+        """Close the tally and return its reading; None when the meter is broken."""
+        if self._reading is None and not self.broken:
+            try:
+                self._reading = self._tally.close()
+            except Exception:
+                self._break("close")
+        return self._reading
+
+    def ended_whole(self) -> bool:
+        """Tell whether the answer's own end was seen, an error event included."""
+        reading = self.reading()
+        return reading is None or reading.ended is not Ending.CUT
+
+    def _hold_back(self, data: bytes) -> bytes:
+        if self._terminal is None:
+            return data
+        now, held = self._terminal.feed(data)
+        self._held += held
+        return now
+
+    def _break(self, where: str) -> None:
+        if not self.broken:
+            self.broken = True
+            log.error("meter_broken", where=where, exc_info=True)

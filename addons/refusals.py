@@ -1,0 +1,135 @@
+"""Our own errors, in the dialect that the caller speaks, with what to do next and whether a repeat makes sense."""
+
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+from mitmproxy import http
+
+from metering.classify import Dialect, Operation
+
+_ANTHROPIC_TYPES = {
+    400: "invalid_request_error", 401: "authentication_error", 402: "billing_error", 403: "permission_error", 404: "not_found_error",
+    413: "request_too_large", 429: "rate_limit_error", 504: "timeout_error",
+}  # fmt: skip
+_OPENAI_TYPES = {402: "insufficient_quota", 429: "requests"}
+_OPENAI_CODES = {401: "invalid_api_key", 402: "insufficient_quota", 429: "rate_limit_exceeded"}
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Refusal:
+    """One error of ours. `retry` tells whether the same request may succeed soon; `retry_after` is in seconds."""
+
+    status: int
+    code: str
+    message: str
+    details: Mapping[str, object] = field(default_factory=dict)
+    retry: bool = False
+    retry_after: int | None = None
+
+
+def error_object(dialect: Dialect | None, refusal: Refusal, *, request_id: str) -> dict[str, Any]:
+    """Return the error body of a dialect; our own API's where there is none."""
+    status, message, details = refusal.status, refusal.message, dict(refusal.details)
+    if dialect is Dialect.ANTHROPIC:
+        kind = _ANTHROPIC_TYPES.get(status, "api_error" if status >= 500 else "invalid_request_error")
+        error: dict[str, Any] = {"type": kind, "message": message}
+        if details:
+            error["details"] = details
+        return {"type": "error", "error": error, "request_id": request_id}
+    if dialect is Dialect.OPENAI:
+        kind = _OPENAI_TYPES.get(status, "server_error" if status >= 500 else "invalid_request_error")
+        error = {"message": message, "type": kind, "param": None, "code": _OPENAI_CODES.get(status, refusal.code)}
+        if details:
+            error["details"] = details
+        return {"error": error}
+    if dialect is Dialect.OPENROUTER:
+        return {"error": {"code": status, "message": message, "metadata": details}}
+    return {"error": {"code": refusal.code, "message": message, "details": details}}
+
+
+def make_answer(dialect: Dialect | None, refusal: Refusal, *, request_id: str, balance: int | None = None) -> http.Response:
+    """Return the whole answer: body in the dialect, request ids, retry hints, the balance where it is known."""
+    headers = {"content-type": "application/json", "x-request-id": request_id}
+    if dialect is Dialect.ANTHROPIC:
+        headers["request-id"] = request_id
+    if not refusal.retry:
+        headers["x-should-retry"] = "false"
+    elif refusal.retry_after is not None:
+        headers["retry-after"] = str(refusal.retry_after)
+    if balance is not None:
+        headers["x-balance-remaining"] = str(balance)
+    body = json.dumps(error_object(dialect, refusal, request_id=request_id), separators=(",", ":")).encode()
+    return http.Response.make(refusal.status, body, headers)
+
+
+def error_events(dialect: Dialect | None, operation: Operation, refusal: Refusal, *, request_id: str) -> bytes:
+    """Return the last words of a stream that we end: an error event that every client of the dialect takes for one."""
+    body = error_object(dialect, refusal, request_id=request_id)
+    if operation is Operation.RESPONSES:
+        code = _OPENAI_CODES.get(refusal.status, refusal.code)
+        error = {"type": "error", "code": code, "message": refusal.message, "param": None, "sequence_number": 0}
+        failed = {"id": request_id, "object": "response", "status": "failed", "error": {"code": code, "message": refusal.message}, "output": []}
+        return _event("error", error) + _event("response.failed", {"type": "response.failed", "sequence_number": 1, "response": failed})
+    return _event("error" if operation is Operation.MESSAGES else None, body)
+
+
+def _event(name: str | None, body: dict[str, Any]) -> bytes:
+    prefix = f"event: {name}\n" if name else ""
+    return f"{prefix}data: {json.dumps(body, separators=(',', ':'))}\n\n".encode()
+
+
+def unknown_token() -> Refusal:
+    return Refusal(status=401, code="invalid_api_token", message="The api_token is missing or not valid. Register with POST /v1/register to get one.")
+
+
+def inactive_account(reason: str) -> Refusal:
+    return Refusal(status=401, code="inactive_account", message=f"This api_token is not active ({reason}). Ask the operator, or register for a new one.")
+
+
+def payment_required(*, required: int, available: int, affordable_tokens: int | None) -> Refusal:
+    """402: the text says what is missing and, where a smaller answer would do, how large it may be."""
+    text = f"Insufficient balance: this request needs {required} microunits of USDC and {max(available, 0)} are available. Deposit USDC to go on"
+    details: dict[str, object] = {"required": required, "available": available}
+    if affordable_tokens:
+        text += f", or ask for at most {affordable_tokens} output tokens"
+        details["affordable_output_tokens"] = affordable_tokens
+    return Refusal(status=402, code="insufficient_balance", message=text + ".", details=details)
+
+
+def too_many_requests(limit: int) -> Refusal:
+    return Refusal(status=429, code="too_many_requests", message=f"At most {limit} requests at once for one account.", retry=True, retry_after=1)
+
+
+def unavailable(message: str = "The books are not available for a moment; nothing was sent or charged. Try again shortly.") -> Refusal:
+    return Refusal(status=503, code="temporarily_unavailable", message=message, retry=True, retry_after=2)
+
+
+def upstream_failed(message: str = "The provider could not be reached or broke off its answer; nothing was charged.") -> Refusal:
+    return Refusal(status=502, code="upstream_failed", message=message, retry=True)
+
+
+def upstream_broke_off() -> Refusal:
+    return Refusal(status=502, code="upstream_failed", message="The provider broke off its answer.", retry=True)
+
+
+def upstream_timed_out() -> Refusal:
+    return Refusal(status=504, code="upstream_timeout", message="The provider did not answer in time; nothing was charged.", retry=True)
+
+
+def operator_affair() -> Refusal:
+    """The provider refused the operator's key or credit: nothing the caller can do, and no word about the operator."""
+    return Refusal(status=502, code="upstream_failed", message="The provider did not accept this request from the gateway; its operator has been told.")
+
+
+def body_too_large(limit: int) -> Refusal:
+    return Refusal(status=413, code="request_too_large", message=f"The request body is larger than {limit} bytes.", details={"limit": limit})
+
+
+def upgrade_refused() -> Refusal:
+    return Refusal(status=426, code="upgrade_refused", message="WebSocket is not offered here; send the request by POST.")
+
+
+def malformed(message: str) -> Refusal:
+    return Refusal(status=400, code="invalid_request", message=message)

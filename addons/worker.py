@@ -1,0 +1,92 @@
+"""One gateway worker: `python -O -m addons.worker`, settings from the environment. SIGTERM and SIGINT drain it."""
+
+import asyncio
+import gc
+import json
+import os
+import signal
+import sys
+import tempfile
+from pathlib import Path
+
+from addons.assembly import assemble, combined_trust, control_host
+from addons.connections import GatewayHttp1Server
+from addons.drain import drain
+from addons.links import Links
+from addons.listener import GatewayMaster, ListenError, make_master
+from config.rate_card import load_rate_card
+from config.settings import Settings, SettingsError, load_settings
+from metering.pricing import RateCard
+from telemetry.logs import configure_logs, log
+
+IDLE_MARGIN_SECONDS = 60
+GC_THRESHOLDS = (50_000, 50, 100)
+
+
+async def run_worker(settings: Settings, card: RateCard) -> None:
+    """Serve until a signal comes, then drain.
+
+    Raises:
+        ListenError: the address is taken or not ours.
+        SettingsError: a store's address is missing.
+    """
+    with tempfile.TemporaryDirectory(prefix="level5-") as confdir:
+        async with assemble(settings, card) as assembly:
+            gateway = settings.gateway
+            GatewayHttp1Server.head_bytes_max = gateway.head_bytes_max
+            master = make_master(
+                modes=[f"gateway:http://{control_host(settings)}:{settings.control.port}@{gateway.host}:{gateway.port}"],
+                confdir=confdir,
+                # mitmproxy's only timeout of its own looks like the client leaving: it must be the last to strike.
+                idle_seconds_max=int(max(gateway.first_byte_seconds_max, gateway.stall_seconds_max, gateway.read_on_seconds_max)) + IDLE_MARGIN_SECONDS,
+                trusted_ca=combined_trust(settings, Path(confdir)),
+                addons=[assembly.links, assembly.gateway],
+            )
+            assembly.links.attach(master.proxyserver, assembly.gateway.end)
+            await _serve(master, settings, assembly.links)
+
+
+async def _serve(master: GatewayMaster, settings: Settings, links: Links) -> None:
+    stop = asyncio.Event()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        asyncio.get_running_loop().add_signal_handler(number, stop.set)
+    async with asyncio.TaskGroup() as tasks:
+        serving = tasks.create_task(master.run(), name="master")
+        tasks.create_task(_stop_when_told(master, settings, links, stop, serving), name="drain")
+
+
+async def _stop_when_told(master: GatewayMaster, settings: Settings, links: Links, stop: asyncio.Event, serving: "asyncio.Task[None]") -> None:
+    while not master.started.is_set():
+        if serving.done():
+            return  # it could not listen; its own exception says why
+        await asyncio.sleep(0.01)
+    _announce(settings)
+    await stop.wait()
+    await drain(master.proxyserver, links, seconds_max=settings.gateway.drain_seconds_max)
+    master.should_exit.set()
+
+
+def _announce(settings: Settings) -> None:
+    gc.collect()
+    gc.freeze()
+    gc.set_threshold(*GC_THRESHOLDS)
+    line = {"event": "worker_ready", "pid": os.getpid(), "host": settings.gateway.host, "port": settings.gateway.port}
+    sys.stdout.write(json.dumps(line) + "\n")
+    sys.stdout.flush()
+
+
+def main() -> None:
+    """Run a worker; exits 2 when it cannot start."""
+    try:
+        settings = load_settings()
+        configure_logs(settings.log_level, "gateway")
+        card = load_rate_card(settings.rates)
+        asyncio.run(run_worker(settings, card))
+    except* (SettingsError, ListenError, OSError) as group:
+        for error in group.exceptions:
+            log.error("worker_cannot_start", reason=str(error))
+        raise SystemExit(2) from None
+
+
+if __name__ == "__main__":
+    main()
