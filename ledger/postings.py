@@ -1,0 +1,92 @@
+"""The legs of a transaction and the hash of its row: pure, so that the auditor computes them the same way.
+
+A leg is an account of the chart and a signed amount: positive debits, negative credits.
+"""
+
+import hashlib
+import json
+from dataclasses import dataclass
+from typing import Final
+
+from ledger.entries import AccountId, ChargeRecord
+
+Legs = tuple[tuple[str, int], ...]
+
+GENESIS_HEAD: Final = bytes(32)  # what the first row of a shard is chained to
+REVENUE: Final = "revenue:markup"
+GRANTS: Final = "operator:grants"
+CUSTOMER: Final = "customer:"
+
+
+def customer(account: AccountId) -> str:
+    """Return the name of a customer's account in the chart."""
+    return f"{CUSTOMER}{account}"
+
+
+def provider(name: str) -> str:
+    """Return the name of a provider's account in the chart: what we owe it."""
+    return f"provider:{name}"
+
+
+def charge_legs(record: ChargeRecord, *, account: AccountId, amount: int) -> Legs:
+    """Return the legs of a charge of `amount`: the provider gets list price, the rest is our revenue."""
+    return _without_zeros({customer(account): amount, provider(record.provider): -record.provider_leg, REVENUE: record.provider_leg - amount})
+
+
+def adjustment_legs(exact: ChargeRecord, charged: ChargeRecord | None, *, account: AccountId, amount: int) -> Legs:
+    """Return the legs that turn the charge `charged` (None: nothing) into `exact`; `amount` is what the customer pays more.
+
+    The customer's leg is `amount` as it moved the balance; the provider's are the differences at list price.
+    """
+    legs = {customer(account): amount, provider(exact.provider): -exact.provider_leg}
+    if charged is not None:
+        legs[provider(charged.provider)] = legs.get(provider(charged.provider), 0) + charged.provider_leg
+    legs[REVENUE] = -sum(legs.values())
+    return _without_zeros(legs)
+
+
+def _without_zeros(legs: dict[str, int]) -> Legs:
+    return tuple((account, amount) for account, amount in legs.items() if amount)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Transaction:
+    """One transaction as the journal keeps it. Times are milliseconds since the epoch.
+
+    `detail` is the exact text of what it was about: a ChargeRecord, or the detail of a change.
+    """
+
+    kind: str
+    key: str
+    account: AccountId | None
+    legs: Legs
+    occurred_at: int
+    settled_at: int
+    detail: str
+    numerator: int = 0
+    rate_card: str = ""
+
+
+def chain(head: bytes, shard: int, *, seq: int, transaction: Transaction) -> bytes:
+    """Return the hash of a row: SHA-256 over its predecessor's hash and its canonical form.
+
+    The canonical form is a JSON array in UTF-8 without spaces: form number 1, shard, seq, kind, key, account id,
+    occurred_at, settled_at, accounts, amounts, numerator (as text), rate card, detail.
+    """
+    form = [
+        1, shard, seq, transaction.kind, transaction.key, transaction.account, transaction.occurred_at, transaction.settled_at,
+        [account for account, _ in transaction.legs], [amount for _, amount in transaction.legs],
+        str(transaction.numerator), transaction.rate_card, transaction.detail,
+    ]  # fmt: skip
+    return hashlib.sha256(head + json.dumps(form, ensure_ascii=False, separators=(",", ":")).encode()).digest()
+
+
+def key_digest(key: str) -> bytes:
+    """Return the digest under which `journal_keys` knows an idempotency key."""
+    return hashlib.sha256(key.encode()).digest()
+
+
+def body_digest(transaction: Transaction) -> bytes:
+    """Return the digest of what a key stands for, without the times: equal for a repeat, different for a conflict."""
+    form = [transaction.kind, transaction.account, transaction.legs, transaction.detail]
+    return hashlib.sha256(json.dumps(form, ensure_ascii=False, separators=(",", ":")).encode()).digest()

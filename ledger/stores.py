@@ -1,0 +1,144 @@
+"""Claiming the two stores: both must belong to the same instance, mode and chain, and Redis must not lose data by design."""
+
+import uuid
+from collections.abc import AsyncIterator, Mapping
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
+from typing import Any, Final
+
+import structlog
+from redis.exceptions import RedisError
+
+from ledger.balances import Balances
+from ledger.entries import HOUSE_SHARD
+from ledger.errors import BalanceUnavailable, WrongStore
+from ledger.holds import ShardMeta
+from ledger.journal import Pool, journal_answers, journal_transaction
+from ledger.queries import SQL
+
+log = structlog.get_logger("ledger")
+
+IDENTITY_KEY: Final = f"l5:{{{HOUSE_SHARD}}}:identity"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Identity:
+    """Who a store belongs to; `genesis` names the chain its deposits come from, empty where there is none."""
+
+    instance_id: str
+    mode: str
+    genesis: str
+
+
+@asynccontextmanager
+async def redis_answers() -> AsyncIterator[None]:
+    """Turn a Redis that does not answer into BalanceUnavailable."""
+    try:
+        yield
+    except (RedisError, OSError) as error:
+        raise BalanceUnavailable(f"Redis did not answer: {error}") from error
+
+
+async def redis_command(balances: Balances, *words: str | int) -> Any:
+    """Run one plain command.
+
+    Raises:
+        BalanceUnavailable: Redis did not answer.
+    """
+    client: Any = balances.redis  # its method has no types
+    async with redis_answers():
+        return await client.execute_command(*words)
+
+
+async def claim_stores(pool: Pool, balances: Balances, *, mode: str, genesis: str = "") -> str:
+    """Check that both stores belong together, initialise them where both are new, and return the instance id.
+
+    A Redis that is empty beside a journal is taken as lost: its shards are rebuilt by the poster (a new one's at once).
+
+    Raises:
+        WrongStore: they do not belong together, or Redis may lose data; the text says what to do.
+        BalanceUnavailable, JournalUnavailable: a store did not answer.
+    """
+    await check_redis(balances)
+    journal = await _read_journal(pool)
+    hot = await _read_redis(balances)
+    metas = await _read_metas(balances)
+    if journal is None:
+        journal = await _found(pool, hot, metas, Identity(instance_id=uuid.uuid4().hex, mode=mode, genesis=genesis))
+    _require_match(journal, hot, mode=mode, genesis=genesis)
+    await redis_command(balances, "HSET", IDENTITY_KEY, "instance", journal.instance_id, "mode", journal.mode, "genesis", journal.genesis)
+    balances.instance = journal.instance_id
+    await _open_untouched(pool, balances, journal, metas)
+    return journal.instance_id
+
+
+async def check_redis(balances: Balances) -> None:
+    """Refuse a Redis that may forget balances by itself, and warn where a crash of it may.
+
+    Raises:
+        WrongStore: its `maxmemory-policy` evicts.
+        BalanceUnavailable: it did not answer.
+    """
+    async with redis_answers():
+        memory = await balances.redis.info("memory")
+        persistence = await balances.redis.info("persistence")
+    policy = str(memory.get("maxmemory_policy", "noeviction"))
+    if policy != "noeviction":
+        raise WrongStore(f"this Redis may evict balances (maxmemory-policy {policy}): set maxmemory-policy noeviction")
+    if not int(persistence.get("aof_enabled", 0)):
+        log.warning("redis_not_durable", advice="set appendonly yes and appendfsync always; what a crash loses is rebuilt from the journal and the workers")
+
+
+async def _read_journal(pool: Pool) -> Identity | None:
+    async with journal_answers():
+        row = await pool.fetchrow(SQL["read_instance"])
+    return Identity(**dict(row)) if row else None
+
+
+async def _read_redis(balances: Balances) -> Identity | None:
+    found: Mapping[bytes, bytes] | list[bytes] = await redis_command(balances, "HGETALL", IDENTITY_KEY)
+    pairs = found.items() if isinstance(found, Mapping) else zip(found[::2], found[1::2], strict=True)
+    texts = {name.decode(): value.decode() for name, value in pairs}
+    return Identity(instance_id=texts["instance"], mode=texts["mode"], genesis=texts["genesis"]) if texts else None
+
+
+async def _read_metas(balances: Balances) -> dict[int, ShardMeta | None]:
+    """Read all shards without a check of their instance: the caller compares, and says more."""
+    unnamed = Balances(balances.redis, instance="")
+    return await unnamed.read_all_meta()
+
+
+async def _found(pool: Pool, hot: Identity | None, metas: Mapping[int, ShardMeta | None], new: Identity) -> Identity:
+    """Begin a new instance in an empty database. Two starters end up with the same one."""
+    foreign = hot.instance_id if hot else next((meta.instance for meta in metas.values() if meta), None)
+    if foreign is not None:
+        raise WrongStore(
+            f"the database is empty, but Redis holds the balances of instance {foreign}: restore the backup of its database "
+            "(it then replays what it lacks by itself), or point LEVEL5_REDIS_URL at an empty Redis to begin anew"
+        )
+    async with journal_transaction(pool) as connection:
+        await connection.execute(SQL["insert_instance"], new.instance_id, new.mode, new.genesis)
+        await connection.execute(SQL["open_fresh_shards"])
+        return Identity(**dict(await connection.fetchrow(SQL["read_instance"])))
+
+
+def _require_match(journal: Identity, hot: Identity | None, *, mode: str, genesis: str) -> None:
+    if journal.mode != mode:
+        raise WrongStore(f"the database holds {journal.mode} books, and this is {mode} mode: point LEVEL5_DATABASE_URL and LEVEL5_HOME at another place")
+    if journal.genesis != genesis:
+        raise WrongStore(f"the database belongs to chain {journal.genesis or '(none)'}, not to {genesis or '(none)'}: use the stores of that chain")
+    if hot is not None and hot != journal:
+        raise WrongStore(
+            f"Redis belongs to instance {hot.instance_id} ({hot.mode}), the database to {journal.instance_id} ({journal.mode}): "
+            "point LEVEL5_REDIS_URL at the right Redis, or at an empty one, which is then rebuilt from the journal"
+        )
+
+
+async def _open_untouched(pool: Pool, balances: Balances, journal: Identity, metas: Mapping[int, ShardMeta | None]) -> None:
+    """Open the shards that have no history in either store; one with a history needs a rebuild."""
+    async with journal_answers():
+        rows = await pool.fetch(SQL["read_shards"])
+    for row in rows:
+        shard, fresh = row["shard"], row["chain_seq"] == row["due_seq"] == row["posted_seq"] == 0 and row["epoch"] == 1
+        if shard != HOUSE_SHARD and fresh and metas.get(shard) is None:
+            await balances.open_shard(shard, epoch=1, seq=0, due_seq=0, posted=0, instance=journal.instance_id, mode=journal.mode)
