@@ -1,0 +1,1 @@
+"""Measures the gateway beside bare mitmdump and the direct path; see README.md."""

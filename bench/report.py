@@ -1,0 +1,129 @@
+"""The figures of a measurement: per system and scenario over all rounds, as a table and as JSON."""
+
+import json
+import platform
+import statistics
+import sys
+import time
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+from importlib.metadata import version
+from os import cpu_count
+from pathlib import Path
+from typing import Any
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Sample:
+    """One run of the load generator against one system."""
+
+    system: str
+    scenario: str
+    round: int
+    done: int
+    errors: int
+    not_200: int
+    rps: float
+    p50_ms: float
+    p99_ms: float
+    ttfb_p50_ms: float
+    ttfb_p99_ms: float
+    cpu_ms: float  # per request, of the processes it passes through
+    cpu_all_ms: float  # the same with stores and the other roles
+    memory_mb: float
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Figures:
+    """One system in one scenario: medians over the rounds, and the least CPU (other load can only add to it)."""
+
+    system: str
+    scenario: str
+    rps: float
+    added_p50_ms: float
+    added_p99_ms: float
+    ttfb_p50_ms: float
+    ttfb_p99_ms: float
+    cpu_ms: float
+    cpu_min_ms: float
+    cpu_all_ms: float
+    memory_mb: float
+    failures: int
+
+
+def sum_up(samples: Sequence[Sample]) -> list[Figures]:
+    """Sum up all rounds; what a system adds is taken against the direct path of the same round."""
+    direct = {(sample.scenario, sample.round): sample for sample in samples if sample.system == "direct"}
+    places = dict.fromkeys((sample.scenario, sample.system) for sample in samples)
+    return [_figures([sample for sample in samples if (sample.scenario, sample.system) == place], direct) for place in places]
+
+
+def _figures(rounds: Sequence[Sample], direct: dict[tuple[str, int], Sample]) -> Figures:
+    floors = [direct[sample.scenario, sample.round] for sample in rounds]
+    return Figures(
+        system=rounds[0].system,
+        scenario=rounds[0].scenario,
+        rps=statistics.median(sample.rps for sample in rounds),
+        added_p50_ms=statistics.median(sample.p50_ms - floor.p50_ms for sample, floor in zip(rounds, floors, strict=True)),
+        added_p99_ms=statistics.median(sample.p99_ms - floor.p99_ms for sample, floor in zip(rounds, floors, strict=True)),
+        ttfb_p50_ms=statistics.median(sample.ttfb_p50_ms for sample in rounds),
+        ttfb_p99_ms=statistics.median(sample.ttfb_p99_ms for sample in rounds),
+        cpu_ms=statistics.median(sample.cpu_ms for sample in rounds),
+        cpu_min_ms=min(sample.cpu_ms for sample in rounds),
+        cpu_all_ms=statistics.median(sample.cpu_all_ms for sample in rounds),
+        memory_mb=max(sample.memory_mb for sample in rounds),
+        failures=sum(sample.errors + sample.not_200 for sample in rounds),
+    )
+
+
+def ratios(figures: Sequence[Figures]) -> dict[str, dict[str, float]]:
+    """Return by scenario how many times cheaper and faster level5 is than mitmdump."""
+    by_place = {(row.scenario, row.system): row for row in figures}
+    found: dict[str, dict[str, float]] = {}
+    for scenario in dict.fromkeys(row.scenario for row in figures):
+        ours, bare = by_place.get((scenario, "level5")), by_place.get((scenario, "mitmdump"))
+        if ours and bare and ours.cpu_ms and ours.cpu_min_ms and bare.rps:
+            found[scenario] = {"cpu": bare.cpu_ms / ours.cpu_ms, "cpu_min": bare.cpu_min_ms / ours.cpu_min_ms, "rps": ours.rps / bare.rps}
+    return found
+
+
+def as_table(figures: Sequence[Figures]) -> str:
+    """Lay the figures out for people."""
+    head = ("scenario", "system", "req/s", "+p50 ms", "+p99 ms", "TTFB p50", "TTFB p99", "CPU ms [min]", "all CPU", "peak MB", "failed")
+    rows = [head, *(_row(row) for row in figures)]
+    widths = [max(len(row[column]) for row in rows) for column in range(len(head))]
+    lines = [
+        "  ".join(cell.ljust(width) if column < 2 else cell.rjust(width) for column, (cell, width) in enumerate(zip(row, widths, strict=True))) for row in rows
+    ]
+    lines.insert(1, "  ".join("-" * width for width in widths))
+    for scenario, by in ratios(figures).items():
+        lines.append(f"{scenario}: {by['cpu']:.1f}x less CPU than mitmdump (least of all rounds {by['cpu_min']:.1f}x), {by['rps']:.1f}x its requests a second")
+    return "\n".join(lines)
+
+
+def _row(row: Figures) -> tuple[str, ...]:
+    latency = (f"{row.added_p50_ms:.2f}", f"{row.added_p99_ms:.2f}") if row.system != "direct" else ("", "")
+    cost = (f"{row.cpu_ms:.3f} [{row.cpu_min_ms:.3f}]", f"{row.cpu_all_ms:.3f}", f"{row.memory_mb:.0f}") if row.system != "direct" else ("", "", "")
+    return (row.scenario, row.system, f"{row.rps:.0f}", *latency, f"{row.ttfb_p50_ms:.2f}", f"{row.ttfb_p99_ms:.2f}", *cost, str(row.failures))
+
+
+def write_results(folder: Path, samples: Sequence[Sample], billing: dict[str, Any]) -> Path:
+    """Write everything as JSON, named by the moment."""
+    figures = sum_up(samples)
+    machine = {
+        "cores": cpu_count(),
+        "kernel": platform.release(),
+        "python": sys.version.split()[0],
+        "optimised_build": "--enable-optimizations" in _configure_arguments(),
+        "mitmproxy": version("mitmproxy"),
+    }
+    result = {"machine": machine, "billing": billing, "ratios": ratios(figures), "figures": list(map(asdict, figures)), "samples": list(map(asdict, samples))}
+    path = folder / time.strftime("%Y%m%d-%H%M%S.json")
+    path.write_text(json.dumps(result, indent=1) + "\n")
+    return path
+
+
+def _configure_arguments() -> str:
+    import sysconfig
+
+    return str(sysconfig.get_config_var("CONFIG_ARGS") or "")

@@ -1,0 +1,176 @@
+"""One interleaved measurement: every round takes every scenario to every system in turn.
+
+A shared machine moves from minute to minute; figures may be compared within one run only,
+and ratios are what counts.
+"""
+
+import argparse
+import json
+import os
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Sequence
+from contextlib import ExitStack
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from bench.processes import BenchError, cpu_ms, memory_mb, pin
+from bench.report import Sample, as_table, sum_up, write_results
+from bench.systems import System, ask, compile_programs, run_level5, run_mitmdump, run_mock
+
+RESULTS = Path(__file__).parent / "results"
+PACE_MS = 10
+SETTLE_SECONDS_MAX = 20.0
+PASSAGE = "Please say in three short sentences how a prepaid balance is held, settled and kept in the books. "
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Scenario:
+    """One kind of load. Runs are bounded by a count, so that no request is left in the air."""
+
+    name: str
+    concurrency: int
+    requests: dict[str, int]
+    seconds_max: float = 15.0
+    stream: bool = False
+    paced: bool = False
+    new_connections: bool = False
+
+
+SCENARIOS = (
+    Scenario(name="json-1", concurrency=1, requests={"direct": 3000, "mitmdump": 250, "level5": 1000}),
+    Scenario(name="json-32", concurrency=32, requests={"direct": 20000, "mitmdump": 500, "level5": 3000}),
+    Scenario(name="json-32-new", concurrency=32, requests={"direct": 4000, "mitmdump": 300, "level5": 1500}, new_connections=True),
+    Scenario(name="stream-1", concurrency=1, requests={"direct": 1000, "mitmdump": 100, "level5": 400}, stream=True),
+    Scenario(name="stream-32", concurrency=32, requests={"direct": 2000, "mitmdump": 160, "level5": 800}, stream=True),
+    Scenario(name="paced-32", concurrency=32, requests={"direct": 96, "mitmdump": 96, "level5": 96}, stream=True, paced=True),
+)
+
+
+class Bench:
+    """The systems of one measurement and the load that is put on them."""
+
+    def __init__(self, load: Path, folder: Path, systems: Sequence[System]) -> None:
+        self._load, self._systems = load, systems
+        self._bodies = {stream: folder / f"body-{stream}.json" for stream in (False, True)}
+        for stream, path in self._bodies.items():
+            path.write_text(json.dumps(request_body(stream=stream), separators=(",", ":")))
+        cores = sorted(os.sched_getaffinity(0))
+        # Gateways have a core to themselves; load, provider and stores share the others.
+        self._gateway_cores, self._other_cores = ({cores[-1]}, set(cores[:-1])) if len(cores) > 1 else (set(cores), set(cores))
+        for system in systems:
+            pin(system.pids, self._gateway_cores)
+            pin(system.helpers, self._other_cores)
+
+    def warm_up(self) -> None:
+        for system in self._systems:
+            for stream in (False, True):
+                self._send(system, Scenario(name="warm-up", concurrency=8, requests={system.name: 200}, stream=stream))
+
+    def measure(self, scenarios: Sequence[Scenario], rounds: int) -> list[Sample]:
+        samples = []
+        for number in range(rounds):
+            for scenario in scenarios:
+                samples += [self._sample(system, scenario, number) for system in self._systems]
+                print(f"round {number + 1} of {rounds}: {scenario.name}", file=sys.stderr, flush=True)
+        return samples
+
+    def _sample(self, system: System, scenario: Scenario, number: int) -> Sample:
+        before, before_all = cpu_ms(system.pids), cpu_ms((*system.pids, *system.helpers))
+        told = self._send(system, scenario)
+        requests = max(told["done"], 1)
+        return Sample(
+            system=system.name,
+            scenario=scenario.name,
+            round=number,
+            cpu_ms=(cpu_ms(system.pids) - before) / requests,
+            cpu_all_ms=(cpu_ms((*system.pids, *system.helpers)) - before_all) / requests,
+            memory_mb=memory_mb(system.pids),
+            **{key: told[key] for key in ("done", "errors", "not_200", "rps", "p50_ms", "p99_ms", "ttfb_p50_ms", "ttfb_p99_ms")},
+        )
+
+    def _send(self, system: System, scenario: Scenario) -> dict[str, Any]:
+        counts = [str(scenario.concurrency), str(scenario.requests[system.name]), str(scenario.seconds_max)]
+        extra = ["-n"] if scenario.new_connections else []
+        extra += ["-H", f"x-bench-pace: {PACE_MS}"] if scenario.paced else []
+        command = [str(self._load), str(system.port), system.path, str(self._bodies[scenario.stream]), *counts, *extra]
+        done = subprocess.run(
+            command,
+            capture_output=True,
+            text=True,
+            timeout=scenario.seconds_max + 30,
+            check=False,
+            preexec_fn=lambda: os.sched_setaffinity(0, self._other_cores),
+        )
+        if done.returncode:
+            raise BenchError(f"the load generator failed: {done.stderr}")
+        told: dict[str, Any] = json.loads(done.stdout)
+        return told
+
+
+def request_body(*, stream: bool) -> dict[str, Any]:
+    """Return a request of about 2 KB."""
+    turns = [{"role": role, "content": PASSAGE * 3} for role in ("user", "assistant", "user", "assistant", "user")]
+    return {"model": "claude-sonnet-4-6", "max_tokens": 1024, "stream": stream, "system": PASSAGE * 2, "messages": turns}
+
+
+def read_balance(system: System) -> int:
+    """Return an account's balance when none of it is held any more."""
+    deadline = time.monotonic() + SETTLE_SECONDS_MAX
+    while True:
+        state = ask(system.port, f"/proxy/{system.token}/balance")
+        if not state.get("held"):
+            return int(state["usdc_balance"])
+        if time.monotonic() > deadline:
+            raise BenchError(f"{state['held']} microunits are still held after {SETTLE_SECONDS_MAX:.0f} s")
+        time.sleep(0.1)
+
+
+def check_billing(system: System, before: int, answered: int) -> dict[str, Any]:
+    """Every answer must have been charged, all the same: the mock's usage never changes."""
+    charged = before - read_balance(system)
+    if charged <= 0 or charged % answered:
+        raise BenchError(f"{answered} answers were charged {charged} microunits together, which is not the same for each")
+    return {"answers": answered, "charged_microunits": charged, "charge_microunits": charged // answered}
+
+
+def run(scenarios: Sequence[Scenario], rounds: int) -> int:
+    """Measure, print and keep the figures; return the exit code."""
+    RESULTS.mkdir(exist_ok=True)
+    with ExitStack() as stack:
+        folder = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="l5bench-")))
+        programs = compile_programs(folder)
+        mock = stack.enter_context(run_mock(programs["mock_provider"], folder))
+        level5 = stack.enter_context(run_level5(mock, folder))
+        bench = Bench(programs["load"], folder, [mock, stack.enter_context(run_mitmdump(mock, folder)), level5])
+        bench.warm_up()
+        before = read_balance(level5)
+        samples = bench.measure(scenarios, rounds)
+        failures = sum(sample.errors + sample.not_200 for sample in samples)
+        answered = sum(sample.done for sample in samples if sample.system == "level5")
+        billing = {} if failures else check_billing(level5, before, answered)
+    figures = sum_up(samples)
+    print(as_table(figures))
+    print(f"billed: {billing or 'not checked, since requests failed'}; the books are whole")
+    print(f"written to {write_results(RESULTS, samples, billing)}")
+    return 1 if failures else 0
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Read the flags and measure."""
+    parser = argparse.ArgumentParser(prog="python -m bench", description=__doc__)
+    parser.add_argument("--rounds", type=int, default=3, help="rounds of the interleaved measurement (default 3)")
+    parser.add_argument("--scenarios", default=",".join(scenario.name for scenario in SCENARIOS), help="some of %(default)s")
+    flags = parser.parse_args(arguments)
+    wanted = flags.scenarios.split(",")
+    chosen = [scenario for scenario in SCENARIOS if scenario.name in wanted]
+    if len(chosen) != len(wanted) or flags.rounds < 1:
+        parser.error("unknown scenario, or no round at all")
+    try:
+        return run(chosen, flags.rounds)
+    except BenchError as error:
+        print(f"bench: {error}", file=sys.stderr)
+        return 1
