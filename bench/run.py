@@ -21,6 +21,7 @@ from bench.processes import BenchError, cpu_ms, memory_mb, pin
 from bench.report import Sample, as_table, sum_up, write_results
 from bench.systems import System, ask, compile_programs, run_level5, run_mitmdump, run_mock
 
+STARTERS = {"mitmdump": run_mitmdump, "level5": run_level5}
 RESULTS = Path(__file__).parent / "results"
 PACE_MS = 10
 SETTLE_SECONDS_MAX = 20.0
@@ -137,24 +138,23 @@ def check_billing(system: System, before: int, answered: int) -> dict[str, Any]:
     return {"answers": answered, "charged_microunits": charged, "charge_microunits": charged // answered}
 
 
-def run(scenarios: Sequence[Scenario], rounds: int) -> int:
+def run(scenarios: Sequence[Scenario], rounds: int, systems: Sequence[str]) -> int:
     """Measure, print and keep the figures; return the exit code."""
     RESULTS.mkdir(exist_ok=True)
     with ExitStack() as stack:
         folder = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="l5bench-")))
         programs = compile_programs(folder)
         mock = stack.enter_context(run_mock(programs["mock_provider"], folder))
-        level5 = stack.enter_context(run_level5(mock, folder))
-        bench = Bench(programs["load"], folder, [mock, stack.enter_context(run_mitmdump(mock, folder)), level5])
+        measured = [mock, *(stack.enter_context(STARTERS[name](mock, folder)) for name in systems)]
+        bench = Bench(programs["load"], folder, measured)
         bench.warm_up()
-        before = read_balance(level5)
+        before = {system.name: read_balance(system) for system in measured if system.token}
         samples = bench.measure(scenarios, rounds)
         failures = sum(sample.errors + sample.not_200 for sample in samples)
         answered = sum(sample.done for sample in samples if sample.system == "level5")
-        billing = {} if failures else check_billing(level5, before, answered)
-    figures = sum_up(samples)
-    print(as_table(figures))
-    print(f"billed: {billing or 'not checked, since requests failed'}; the books are whole")
+        billing = {} if failures else {system.name: check_billing(system, before[system.name], answered) for system in measured if system.token}
+    print(as_table(sum_up(samples)))
+    print(f"billed: {billing}" if billing else "billing was not checked")
     print(f"written to {write_results(RESULTS, samples, billing)}")
     return 1 if failures else 0
 
@@ -164,13 +164,14 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser = argparse.ArgumentParser(prog="python -m bench", description=__doc__)
     parser.add_argument("--rounds", type=int, default=3, help="rounds of the interleaved measurement (default 3)")
     parser.add_argument("--scenarios", default=",".join(scenario.name for scenario in SCENARIOS), help="some of %(default)s")
+    parser.add_argument("--systems", default=",".join(STARTERS), help="what to measure beside the direct path (default %(default)s)")
     flags = parser.parse_args(arguments)
-    wanted = flags.scenarios.split(",")
+    wanted, systems = flags.scenarios.split(","), flags.systems.split(",")
     chosen = [scenario for scenario in SCENARIOS if scenario.name in wanted]
-    if len(chosen) != len(wanted) or flags.rounds < 1:
-        parser.error("unknown scenario, or no round at all")
+    if len(chosen) != len(wanted) or flags.rounds < 1 or not set(systems) <= set(STARTERS):
+        parser.error("unknown scenario or system, or no round at all")
     try:
-        return run(chosen, flags.rounds)
+        return run(chosen, flags.rounds, systems)
     except BenchError as error:
         print(f"bench: {error}", file=sys.stderr)
         return 1
