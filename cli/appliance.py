@@ -56,9 +56,9 @@ def role_command(role: Role) -> list[str]:
     return [sys.executable, "-P", "-O", "-m", *role.module]
 
 
-def role_child(role: Role, logs: Path, *, environment: dict[str, str], keep_open: Sequence[int]) -> Child:
-    """Return the child that runs `role`."""
-    log = logs / f"{role.name}.log"
+def role_child(role: Role, logs: Path | None, *, environment: dict[str, str], keep_open: Sequence[int] = ()) -> Child:
+    """Return the child that runs `role`; its log is in the folder `logs`, or where we write."""
+    log = logs / f"{role.name}.log" if logs else None
 
     def start() -> subprocess.Popen[bytes]:
         return spawn(role_command(role), log, death_signal=signal.SIGTERM, environment=environment, pass_fds=keep_open)

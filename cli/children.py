@@ -20,7 +20,7 @@ class Child:
 
     name: str
     start: Callable[[], subprocess.Popen[bytes]]
-    log: Path
+    log: Path | None
     stop_signal: signal.Signals = signal.SIGTERM
     stop_seconds_max: float = 30.0
     process: subprocess.Popen[bytes] | None = None
@@ -53,7 +53,9 @@ class Child:
             self.process.send_signal(self.stop_signal)
 
     def log_tail(self) -> str:
-        """Return the last words of its log."""
+        """Return the last words of its log, where it has one of its own."""
+        if self.log is None:
+            return ""
         try:
             return self.log.read_text(errors="replace")[-LOG_TAIL_CHARACTERS:].strip()
         except OSError:
@@ -75,7 +77,7 @@ def tend(children: Sequence[Child], now: float, *, say: Callable[[str], None]) -
         if child.process is not None and child.process.poll() is not None:
             ending = child.notice_ending(now)
             pause = child.next_start_at - now
-            say(f"{child.name} {ending}; starting it again in {pause:.1f} s (log: {child.log})")
+            say(f"{child.name} {ending}; starting it again in {pause:.1f} s{f' (log: {child.log})' if child.log else ''}")
         if child.process is None and now >= child.next_start_at:
             _start_again(child, now, say=say)
 

@@ -5,6 +5,7 @@ servers. Both listen on unix sockets only, in a folder that nobody else can ente
 As root the servers run as an existing unprivileged user, since Postgres refuses root.
 """
 
+import os
 import shutil
 import signal
 import socket
@@ -37,6 +38,11 @@ __all__ = [
 START_SECONDS_MAX = 60.0
 STOP_SECONDS_MAX = 30.0
 LOG_TAIL_CHARACTERS = 800
+
+
+def memory_share() -> int:
+    """Return the bytes the embedded Valkey may use, half of the machine: full, it refuses new work instead of being killed."""
+    return os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") // 2
 
 
 def postgres_url(home: Path) -> str:
@@ -210,7 +216,7 @@ class EmbeddedValkey(Server):
             [
                 str(self._program()), "--port", "0", "--unixsocket", str(self.socket_path), "--unixsocketperm", "700",
                 "--dir", str(self.data), "--appendonly", "yes", "--appendfsync", "always", "--save", "",
-                "--maxmemory-policy", "noeviction", "--daemonize", "no", *self.options,
+                "--maxmemory-policy", "noeviction", "--maxmemory", str(memory_share()), "--daemonize", "no", *self.options,
             ]
         )  # fmt: skip
 

@@ -5,6 +5,7 @@ import os
 import signal
 import subprocess
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import nullcontext
 from pathlib import Path
 
 from cli.service_user import ServiceUser
@@ -31,7 +32,7 @@ def die_with_parent(death_signal: signal.Signals) -> Callable[[], None]:
 
 def spawn(
     command: Sequence[str],
-    log: Path,
+    log: Path | None,
     *,
     death_signal: signal.Signals,
     user: ServiceUser | None = None,
@@ -40,9 +41,10 @@ def spawn(
 ) -> subprocess.Popen[bytes]:
     """Start a child in a session of its own (Ctrl-C reaches only the supervisor) that dies with us.
 
-    Call it from the main thread: the kernel watches the thread that spawned, not the whole process.
+    It writes to the end of `log`, or where we write. Call it from the main thread: the kernel watches
+    the thread that spawned, not the whole process.
     """
-    with log.open("ab") as output:
+    with nullcontext(None) if log is None else log.open("ab") as output:
         return subprocess.Popen(
             command,
             stdin=subprocess.DEVNULL,
