@@ -35,7 +35,7 @@ class Price:
 
 
 def tier_bps(rate: Rate, tier: str | None) -> tuple[int, tuple[str, ...]]:
-    """Return the basis points of list price of a tier such as `flex` or `priority+inference_geo:us`, and what of it has no price."""
+    """Return the basis points of list price of a tier such as `flex` or `priority+geo_us`, and what of it has no price."""
     bps, unknown = BPS, list[str]()
     for part in tier.split("+") if tier else ():
         if part in rate.service_tiers:

@@ -230,9 +230,9 @@ class AnthropicMeter(Meter):
         figures = self._figures
         parts = [self.terms.line_tier(figures.service_tier)]
         if figures.geo and figures.geo not in NEUTRAL_GEOS:
-            parts.append(f"inference_geo:{figures.geo}")
+            parts.append(f"geo_{figures.geo}")
         if figures.speed and figures.speed not in NEUTRAL_TIERS:
-            parts.append(f"speed:{figures.speed}")
+            parts.append(f"speed_{figures.speed}")
         return "+".join(part for part in parts if part) or None
 
 
