@@ -3,7 +3,7 @@
 from datetime import datetime
 from typing import Annotated, Literal
 
-from pydantic import AwareDatetime, BaseModel, BeforeValidator, ConfigDict, Field, StringConstraints
+from pydantic import AfterValidator, AwareDatetime, BaseModel, BeforeValidator, ConfigDict, Field, StringConstraints
 
 TRANSACTIONS_MAX = 200
 STATEMENT_NUMBER_MAX = 2**63 - 1
@@ -33,10 +33,16 @@ class Answer(BaseModel):
     model_config = ConfigDict(frozen=True)
 
 
+def _require_printable(text: str) -> str:
+    if not text.isprintable():
+        raise ValueError("must have no control characters")
+    return text
+
+
 class RegisterRequest(Question):
     """The body of a registration. It may be left out, and so may everything in it."""
 
-    name: Annotated[str, StringConstraints(strip_whitespace=True, min_length=1, max_length=100, pattern=r"^[^\x00-\x1f\x7f]+$")] | None = Field(
+    name: Annotated[str, StringConstraints(strip_whitespace=True, min_length=1, max_length=100), AfterValidator(_require_printable)] | None = Field(
         default=None, description="A name for the account, shown to its owner and to the operator."
     )
 

@@ -1,0 +1,113 @@
+"""The control API as an ASGI app: the list of its paths, and what surrounds them."""
+
+import asyncio
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import asynccontextmanager, suppress
+from typing import Final
+
+from starlette.applications import Starlette
+from starlette.exceptions import HTTPException
+from starlette.middleware import Middleware
+from starlette.requests import Request
+from starlette.responses import Response
+from starlette.routing import Route
+
+from control import accounts, descriptions, pages, service
+from control.context import ControlContext
+from control.errors import ApiError, answer_api_error, answer_http_exception, answer_ledger_error
+from control.middleware import Envelope
+from control.openapi import Endpoint, openapi
+from control.schemas import (
+    BalanceAnswer,
+    HealthAnswer,
+    LimitsAnswer,
+    PricingAnswer,
+    RegisterAnswer,
+    RegisterRequest,
+    StateAnswer,
+    TransactionsAnswer,
+    TransactionsQuery,
+)
+from ledger.errors import LedgerError
+
+Handler = Callable[[Request], Awaitable[Response]]
+
+ROUTES: Final[tuple[tuple[Endpoint, Handler], ...]] = (
+    (Endpoint(path="/health", summary="State of the service.", tag="service", answer=HealthAnswer, extra_answers={503: HealthAnswer}), service.health),
+    (Endpoint(path="/healthz", summary="The process lives.", tag="service", answer=StateAnswer), service.alive),
+    (Endpoint(path="/readyz", summary="Traffic can be served.", tag="service", answer=StateAnswer, extra_answers={503: StateAnswer}), service.ready),
+    (Endpoint(path="/v1/pricing", summary="Live prices, mark-up included.", tag="service", answer=PricingAnswer), service.pricing),
+    (
+        Endpoint(path="/v1/limits", summary="How far an account can go; with a token, yours.", tag="service", answer=LimitsAnswer, errors=(401, 503)),
+        service.limits,
+    ),
+    (
+        Endpoint(
+            path="/v1/register",
+            method="POST",
+            summary="Open an account. No body is needed.",
+            tag="account",
+            answer=RegisterAnswer,
+            body=RegisterRequest,
+            errors=(400, 413, 429, 503),
+        ),
+        accounts.register,
+    ),
+    (
+        Endpoint(path="/proxy/{api_token}/balance", summary="What the account has.", tag="account", answer=BalanceAnswer, errors=(401, 503)),
+        accounts.balance,
+    ),
+    (
+        Endpoint(
+            path="/proxy/{api_token}/transactions",
+            summary="The account's transactions, newest first.",
+            tag="account",
+            answer=TransactionsAnswer,
+            query=TransactionsQuery,
+            errors=(400, 401, 503),
+        ),
+        accounts.statement,
+    ),
+    (Endpoint(path="/dashboard/{api_token}", summary="The account's page.", tag="pages", media_type="text/html"), pages.dashboard),
+    (Endpoint(path="/pricing", summary="Prices for people.", tag="pages", media_type="text/html"), pages.price_page),
+    (Endpoint(path="/.well-known/agent-service.json", summary="Service descriptor.", tag="descriptions"), descriptions.agent_service),
+    (Endpoint(path="/SKILL.md", summary="Skill for agents.", tag="descriptions", media_type="text/markdown"), descriptions.skill),
+    (Endpoint(path="/llms.txt", summary="Overview for language models.", tag="descriptions", media_type="text/plain"), descriptions.llms),
+    (Endpoint(path="/openapi.json", summary="This description.", tag="descriptions"), openapi),
+    (Endpoint(path="/", summary="Leads to the prices.", tag="pages", media_type="text/html"), pages.landing),
+)
+
+
+def make_app(context: ControlContext) -> Starlette:
+    """Return the app. The caller keeps the context's stores open while it runs."""
+    app = Starlette(
+        routes=[Route(endpoint.path, _named(endpoint, handler), methods=[endpoint.method]) for endpoint, handler in ROUTES],
+        middleware=[Middleware(Envelope, https=context.public_url.startswith("https://"))],
+        exception_handlers={ApiError: answer_api_error, LedgerError: answer_ledger_error, HTTPException: answer_http_exception},
+        lifespan=_watch_health,
+    )
+    app.router.redirect_slashes = False
+    app.state.context = context
+    app.state.endpoints = [endpoint for endpoint, _ in ROUTES]
+    return app
+
+
+def _named(endpoint: Endpoint, handler: Handler) -> Handler:
+    """Let the envelope know the route's pattern, which unlike the path holds no token."""
+
+    async def serve(request: Request) -> Response:
+        request.scope["level5.route"] = endpoint.path
+        return await handler(request)
+
+    return serve
+
+
+@asynccontextmanager
+async def _watch_health(app: Starlette) -> AsyncIterator[None]:
+    context: ControlContext = app.state.context
+    async with asyncio.TaskGroup() as group:
+        watching = group.create_task(context.monitor.watch())
+        yield
+        watching.cancel()
+        with suppress(asyncio.CancelledError):
+            await watching

@@ -1,0 +1,85 @@
+"""What is sold and under which limits: the rate card and the ledger's settings in the words of the API."""
+
+from collections.abc import Iterable, Mapping
+from typing import Final
+
+from config.settings import Settings
+from control.schemas import LimitsAnswer, ModelPrices, PricingAnswer, TierPrices
+from ledger.holds import Standing
+from ledger.money import charge_from_numerator
+from metering.rates import BPS, Prices, Rate, effective
+
+DENOMINATION: Final = "microunits (6 decimals, 1 USDC = 1_000_000)"
+LINE_SHARE: Final = 10  # an account may go below zero by a tenth of what it has been charged
+
+
+def configured_providers(settings: Settings) -> frozenset[str]:
+    """Return the providers that the operator has a key for."""
+    providers = settings.providers
+    keys = {"anthropic": providers.anthropic.api_key, "openai": providers.openai.api_key, "openrouter": providers.openrouter.api_key}
+    return frozenset(name for name, key in keys.items() if key is not None)
+
+
+def pricing(rates: Iterable[Rate], *, rate_card: str, providers: frozenset[str]) -> PricingAnswer:
+    """Return the rate card as it is charged, mark-up included."""
+    models = {f"{rate.provider}/{rate.model}": _model_prices(rate, available=rate.provider in providers) for rate in rates}
+    return PricingAnswer(pricing=models, currency="USDC", denomination=DENOMINATION, rate_card=rate_card)
+
+
+def limits(settings: Settings, rates: Iterable[Rate], *, standing: Standing | None = None) -> LimitsAnswer:
+    """Return how far an account can go: any account, or the one whose standing is given."""
+    ledger = settings.ledger
+    mode = ledger.on_exhausted
+    line = account_line(ledger.overdraft_max, standing) if mode == "finish" else 0
+    step = extension_step(rates, ledger.extension_tokens)
+    bound = 0 if mode == "strict" else line + ledger.concurrent_requests * step
+    return LimitsAnswer(mode=mode, line=line, concurrent_requests=ledger.concurrent_requests, step=step, overdraft_bound=bound)
+
+
+def account_line(overdraft_max: int, standing: Standing | None) -> int:
+    """Return how far below zero a running stream may take the balance, by the same rule as the hold scripts."""
+    if standing is None or overdraft_max == 0:
+        return overdraft_max
+    return standing.line if standing.line is not None else min(overdraft_max, standing.charged // LINE_SHARE)
+
+
+def extension_step(rates: Iterable[Rate], tokens: int) -> int:
+    """Return the largest charge of `tokens` output tokens that any model, tier and service tier can bring."""
+    return max((charge_from_numerator(tokens * _dearest_output(rate)) for rate in rates), default=0)
+
+
+def _dearest_output(rate: Rate) -> int:
+    lists = [price for prices in (rate.prices, *(tier.prices for tier in rate.tiers)) for price in (prices.output, prices.output_audio)]
+    return effective(max(lists), service_tier_bps=max((BPS, *rate.service_tiers.values())), markup_bps=rate.markup_bps)
+
+
+def _model_prices(rate: Rate, *, available: bool) -> ModelPrices:
+    return ModelPrices(
+        **_price_fields(rate.prices, rate.markup_bps),
+        input_audio_per_1m=effective(rate.prices.input_audio, markup_bps=rate.markup_bps),
+        output_audio_per_1m=effective(rate.prices.output_audio, markup_bps=rate.markup_bps),
+        provider=rate.provider,
+        model=rate.model,
+        provider_model=rate.provider_model,
+        kind=rate.kind,
+        context=rate.context,
+        output_max=rate.output_max,
+        aliases=list(rate.aliases),
+        tiers=[TierPrices(above=tier.above, **_price_fields(tier.prices, rate.markup_bps)) for tier in rate.tiers],
+        service_tiers=dict(rate.service_tiers),
+        fees={name: effective(fee, markup_bps=rate.markup_bps) for name, fee in rate.fees.items()},
+        markup_bps=rate.markup_bps,
+        effective_from=rate.effective_from,
+        available=available,
+    )
+
+
+def _price_fields(prices: Prices, markup_bps: int) -> Mapping[str, int]:
+    listed = {
+        "input_per_1m": prices.input,
+        "output_per_1m": prices.output,
+        "cache_write_per_1m": prices.cache_write_5m,
+        "cache_read_per_1m": prices.cache_read,
+        "cache_write_1h_per_1m": prices.cache_write_1h,
+    }
+    return {name: effective(price, markup_bps=markup_bps) for name, price in listed.items()}

@@ -1,0 +1,100 @@
+"""What the control API works with, opened once and handed to every endpoint."""
+
+import asyncio
+import os
+import time
+from collections.abc import AsyncIterator, Sequence
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
+from importlib.metadata import PackageNotFoundError, version
+from typing import Any, Final, cast
+
+from starlette.requests import Request
+
+from config.settings import Settings, SettingsError
+from control.health import HealthMonitor
+from control.peers import Network, read_networks
+from control.register_limit import RegisterLimit
+from ledger.accounts import Accounts
+from ledger.balances import Balances, connect_redis
+from ledger.journal import Pool, open_pool
+from metering.rate_cards import RateCard
+from metering.rates import Rate
+
+INTERNAL_KEY_VARIABLE: Final = "LEVEL5_INTERNAL_KEY"
+DISTRIBUTION: Final = "level5-gateway"
+CLOSE_SECONDS_MAX: Final = 5.0
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ControlContext:
+    """Settings, rate card and stores. `internal_key` proves that a request came through the gateway."""
+
+    settings: Settings
+    card: RateCard
+    pool: Pool
+    balances: Balances
+    accounts: Accounts
+    limit: RegisterLimit
+    monitor: HealthMonitor
+    public_url: str
+    version: str
+    trusted_proxies: tuple[Network, ...] = ()
+    internal_key: str | None = None
+
+    def rates(self) -> Sequence[Rate]:
+        """Return the rates that hold now."""
+        return tuple(self.card.at(time.time_ns() // 1_000_000).all())
+
+
+def context_of(request: Request) -> ControlContext:
+    """Return the context of the app that serves `request`."""
+    return cast("ControlContext", request.app.state.context)
+
+
+@asynccontextmanager
+async def open_context(settings: Settings, card: RateCard, *, internal_key: str | None = None) -> AsyncIterator[ControlContext]:
+    """Open the stores for as long as the block runs. Neither needs to answer yet: both are asked again each time.
+
+    Raises:
+        SettingsError: the address of a store is missing.
+    """
+    if settings.database_url is None or settings.redis_url is None:
+        raise SettingsError("LEVEL5_DATABASE_URL and LEVEL5_REDIS_URL must be set to run this role alone; `level5 up` brings stores of its own")
+    redis = connect_redis(settings.redis_url.get_secret_value())
+    pool = await open_pool(settings.database_url.get_secret_value())
+    # No instance: the supervisor claimed the stores for this appliance before it started this role.
+    balances = Balances(redis, instance="")
+    try:
+        yield ControlContext(
+            settings=settings,
+            card=card,
+            pool=pool,
+            balances=balances,
+            accounts=Accounts(pool, balances),
+            limit=RegisterLimit(redis, settings.register_.rate_per_minute),
+            monitor=HealthMonitor(balances, pool),
+            public_url=settings.origin,
+            version=own_version(),
+            trusted_proxies=read_networks(settings.trusted_proxies),
+            internal_key=internal_key if internal_key is not None else os.environ.get(INTERNAL_KEY_VARIABLE),
+        )
+    finally:
+        await _close(pool, redis)
+
+
+def own_version() -> str:
+    """Return the version of the installed distribution."""
+    try:
+        return version(DISTRIBUTION)
+    except PackageNotFoundError:
+        return "0.0.0"
+
+
+async def _close(pool: Any, redis: Any) -> None:
+    try:
+        async with asyncio.timeout(CLOSE_SECONDS_MAX):
+            await redis.aclose()
+            await pool.close()
+    except (TimeoutError, OSError):
+        pool.terminate()  # a store that hangs must not keep us from stopping
