@@ -90,8 +90,7 @@ def affordable_output_tokens(bounds: HoldBounds, available: int) -> int:
 def require_priced(request: MeteredRequest, rates: Sequence[Rate]) -> None:
     """Refuse what the rate card has no price for: a hosted tool, a tier, a mode.
 
-    A mode that tokens do not pay for is served only when the operator has put its name among the
-    fees of the rate.
+    Modes are refused whatever the card says, but for sound: no usage tells how often they were charged for.
 
     Raises:
         RequestRefused: 422, naming what has no price and for which model.
@@ -108,8 +107,8 @@ def require_priced(request: MeteredRequest, rates: Sequence[Rate]) -> None:
             if not _feature_is_priced(feature, rate):
                 raise _unpriced("mode", feature, rate)
         # OpenRouter reads files with an engine of its own, at a fee for each page.
-        if request.input.files and rate.provider == "openrouter" and "file_parser" not in rate.fees:
-            raise _unpriced("mode", "file_parser", rate)
+        if request.input.files and rate.provider == "openrouter":
+            raise _unpriced("mode", "files", rate)
 
 
 def overdraft_line(charged: int, override: int | None, *, overdraft_max: int) -> int:
@@ -221,9 +220,7 @@ def _fee(rate: Rate, tool: ServerTool) -> int:
 def _feature_is_priced(feature: str, rate: Rate) -> bool:
     if feature == "audio_input":
         return rate.prices.input_audio > 0
-    if feature == "audio_output":
-        return rate.prices.output_audio > 0
-    return feature in rate.fees
+    return feature == "audio_output" and rate.prices.output_audio > 0
 
 
 def _unpriced(kind: str, name: str, rate: Rate) -> RequestRefused:
