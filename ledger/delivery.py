@@ -1,8 +1,10 @@
 """Charges until the journal has them: remembered in memory, then on disk, and sent the late way when Redis lost them.
 
 A settlement that Redis answered is only as safe as Redis. So every charge is kept here until the shard's
-posted watermark has passed it; when the shard's epoch changes first, the charge goes to the journal itself,
-which knows for ever whether it was charged before.
+posted watermark has passed it. When the shard's epoch changes first, the charge goes to the journal itself,
+which knows for ever whether it was charged before. When Redis was started anew, perhaps with older data,
+the charge is settled again, which changes nothing where Redis still has it: without that, others could
+move a rolled-back shard past the charge's number, and the watermark would speak for another charge.
 """
 
 import asyncio
@@ -50,6 +52,8 @@ class Delivery:
         self._balances, self._spool, self._late = balances, spool, late
         self._remembered: dict[RequestId, UnpostedCharge] = {}  # settled, not known to be posted
         self._homeless: dict[RequestId, UnpostedCharge] = {}  # not settled, and the disk refused them
+        self._server = ""
+        self._posted: dict[int, tuple[int, int]] = {}  # by shard: epoch and watermark, all read from `_server`
         self._failures = 0
         self._disk = asyncio.Lock()
         self._turn = 0
@@ -67,10 +71,13 @@ class Delivery:
         """
         return len(self._homeless)
 
+    @property
+    def server(self) -> str:
+        """The run of Redis that was last heard of. Read it before settling, so that it is never too new for the charge."""
+        return self._server
+
     async def remember(self, charge: UnpostedCharge) -> None:
         """Keep a settled charge until its seq is posted."""
-        if self._balances.posted(charge.shard, charge.epoch) >= charge.seq:
-            return
         self._remembered[charge.record.request_id] = charge
         if len(self._remembered) > REMEMBERED_MAX:
             await self._spool_older_half()
@@ -115,25 +122,30 @@ class Delivery:
         files = await asyncio.to_thread(self._spool.replay)
         if not files and not self._remembered and not self._homeless:
             return
-        await self._balances.read_all_meta()
+        await self._learn_watermarks()
         self._failures = 0
         self._forget_posted()
         for charge in list(self._homeless.values()):
             if await self._deliver(charge):
                 del self._homeless[charge.record.request_id]
-        lost = [charge for charge in self._remembered.values() if self._is_lost(charge)]
-        for charge in lost[:DELIVERIES_PER_ROUND_MAX]:
-            if await self._deliver(charge):
-                self._remembered.pop(charge.record.request_id, None)
+        moving = [charge for charge in self._remembered.values() if self._is_lost(charge) or charge.server != self._server]
+        for charge in moving[:DELIVERIES_PER_ROUND_MAX]:
+            if await self._deliver(charge) and self._remembered.get(charge.record.request_id) is charge:
+                del self._remembered[charge.record.request_id]
         for file in self._next_files(files):
             await self._replay(file)
         metrics.spool_depth.set(self._spool.depth)
         if self._failures:
             raise BalanceUnavailable("Redis refused some charges; they are kept")
 
+    async def _learn_watermarks(self) -> None:
+        """Read the watermarks, then the server's name: with an unchanged name they are of the run that gave the seqs."""
+        metas = await self._balances.read_all_meta()
+        self._server = await self._balances.server_id()
+        self._posted = {shard: (meta.epoch, meta.posted) for shard, meta in metas.items() if meta is not None}
+
     def _forget_posted(self) -> None:
-        posted = [identity for identity, charge in self._remembered.items() if self._has_passed(charge.shard, charge.epoch, charge.seq)]
-        for identity in posted:
+        for identity in [identity for identity, charge in self._remembered.items() if self._is_posted(charge)]:
             del self._remembered[identity]
 
     def _next_files(self, files: list[SpoolFile]) -> list[SpoolFile]:
@@ -157,21 +169,20 @@ class Delivery:
 
     async def _replay(self, file: SpoolFile) -> None:
         charges = await asyncio.to_thread(self._spool.read, file)
-        waiting: dict[tuple[int, int], int] = {}
+        waiting: dict[tuple[int, int, str], int] = {}
         stuck = False
         for charge in charges:
             request_id = charge.record.request_id
             if request_id in file.delivered:
                 continue
-            known = file.settled.get(request_id)
-            current = charge if known is None else replace(charge, epoch=known[0], seq=known[1])
-            if await self._deliver(current, file):
+            seq, server = file.settled.get(request_id, (charge.seq, charge.server))
+            if await self._deliver(replace(charge, seq=seq, server=server), file):
                 file.delivered.add(request_id)
                 continue
-            epoch, seq = file.settled.get(request_id, (current.epoch, current.seq))
+            seq, server = file.settled.get(request_id, (seq, server))
             stuck = stuck or seq == 0
-            place = (charge.shard, epoch)
-            waiting[place] = max(waiting.get(place, 0), seq)
+            place = (charge.shard, charge.epoch, server)
+            waiting[place] = min(waiting.get(place, seq), seq)
         file.waiting = None if stuck else waiting
         if len(file.delivered) >= len({charge.record.request_id for charge in charges}):
             await asyncio.to_thread(self._spool.remove, file, delivered=len(charges))
@@ -180,18 +191,21 @@ class Delivery:
         """Tell whether a file is worth reading: all of it may just wait for the journal."""
         if not file.waiting:
             return True
-        return any(self._has_passed(shard, epoch, seq) or self._balances.epoch(shard) > epoch for (shard, epoch), seq in file.waiting.items())
+        return any(
+            server != self._server or self._balances.epoch(shard) > epoch or self._has_passed(shard, epoch, seq)
+            for (shard, epoch, server), seq in file.waiting.items()
+        )
 
     async def _deliver(self, charge: UnpostedCharge, file: SpoolFile | None = None) -> bool:
         """Do the next thing for one charge; True when it need not be kept here any longer."""
-        if charge.seq and self._has_passed(charge.shard, charge.epoch, charge.seq):
+        if self._is_posted(charge):
             return True
         if self._failures >= FAILURES_MAX:
             return False
         try:
             if charge.late or self._is_lost(charge):
                 return await self._charge_late(charge)
-            return charge.seq == 0 and await self._settle(charge, file)
+            return (charge.seq == 0 or charge.server != self._server) and await self._settle(charge, file)
         except HoldUnknown:
             return await self._charge_late(charge)
         except ShardClosed:
@@ -205,16 +219,23 @@ class Delivery:
 
     async def _settle(self, charge: UnpostedCharge, file: SpoolFile | None) -> bool:
         """Settle a kept charge. One from memory is then remembered like any other; one on disk stays there until it is posted."""
+        server = self._server
         settlement = await self._balances.settle_charge(charge.record, account=charge.account, shard=charge.shard, epoch=charge.epoch)
-        metrics.holds_total.labels(ending="settled").inc()
+        settled = replace(charge, seq=settlement.seq, server=server)
+        if charge.seq == 0:
+            metrics.holds_total.labels(ending="settled").inc()
         if file is None:
-            await self.remember(replace(charge, seq=settlement.seq))
-            return True
-        file.settled[charge.record.request_id] = (charge.epoch, settlement.seq)
-        return self._has_passed(charge.shard, charge.epoch, settlement.seq)
+            await self.remember(settled)
+            return charge.seq == 0
+        file.settled[charge.record.request_id] = (settlement.seq, server)
+        return self._is_posted(settled)
+
+    def _is_posted(self, charge: UnpostedCharge) -> bool:
+        return charge.seq > 0 and charge.server == self._server and self._has_passed(charge.shard, charge.epoch, charge.seq)
 
     def _has_passed(self, shard: int, epoch: int, seq: int) -> bool:
-        return self._balances.posted(shard, epoch) >= seq
+        known, posted = self._posted.get(shard, (0, 0))
+        return known == epoch and posted >= seq
 
     def _is_lost(self, charge: UnpostedCharge) -> bool:
         """A newer epoch was opened before the journal was seen to have the charge: Redis may have lost it."""
@@ -224,9 +245,9 @@ class Delivery:
         """Send a charge the late way. In the shard's present epoch the request is voided first, so that from
         then on nothing but the journal can charge it.
         """
-        record = charge.record
         if self._late is None:
             return False
+        record = charge.record
         try:
             if not self._is_lost(charge):
                 await self._balances.void_request(record.request_id, account=charge.account, shard=charge.shard, epoch=charge.epoch)

@@ -3,10 +3,8 @@
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from redis.exceptions import RedisError
-
 from ledger.entries import AccountId
-from ledger.errors import BalanceUnavailable, BrokenInvariant, ShardClosed
+from ledger.errors import BrokenInvariant, ShardClosed
 from ledger.holds import AccountRow, OutboxEntry
 from ledger.money import AMOUNT_MAX
 from ledger.shard_link import ShardLink, epoch_prefix, outbox_key
@@ -151,15 +149,6 @@ class OutboxLink(ShardLink):
             members.update(int(member) for member in page)
             if int(cursor) == 0:
                 return sorted(members)
-
-    async def _pipeline(self, commands: Sequence[tuple[Any, ...]]) -> list[Any]:
-        pipeline = self.redis.pipeline(transaction=False)
-        for command in commands:
-            pipeline.execute_command(*command)
-        try:
-            return list(await pipeline.execute())
-        except (RedisError, OSError) as error:
-            raise BalanceUnavailable(f"Redis did not answer: {error}") from error
 
 
 def _account_fields(row: AccountRow) -> list[str | int]:

@@ -108,6 +108,7 @@ class Settler:
             await self._delivery.defer(charge)
             await self.void(hold)
             return None
+        server = self._delivery.server
         try:
             settlement = await self._balances.settle(hold, record)
         except LedgerError as error:
@@ -118,7 +119,7 @@ class Settler:
             self._delivery.defer_now(charge)  # cancelled, or worse: nobody will come back for this charge
             raise
         metrics.holds_total.labels(ending="settled").inc()
-        await self._delivery.remember(replace(charge, seq=settlement.seq))
+        await self._delivery.remember(replace(charge, seq=settlement.seq, server=server))
         return settlement
 
     async def void(self, hold: Hold) -> None:

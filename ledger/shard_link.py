@@ -5,8 +5,10 @@ caller learns from a failure is never more than that the state is unknown.
 """
 
 import asyncio
+import contextlib
 import hashlib
 import time
+from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -95,7 +97,7 @@ class ShardLink:
         self.redis, self.instance = redis, instance
         self._scripts = read_scripts()
         self._epochs: dict[int, int] = {}
-        self._reached: dict[int, tuple[int, int, int]] = {}  # shard: epoch, highest seq, posted watermark
+        self._reached: dict[int, tuple[int, int]] = {}  # by shard: epoch and the highest seq seen in it
         self._memory_sampled_at, self._memory_short = -MEMORY_SAMPLE_SECONDS, False
 
     async def load(self) -> None:
@@ -113,11 +115,6 @@ class ShardLink:
         """Return the newest epoch known of the shard, 0 where none is."""
         return self._epochs.get(shard, 0)
 
-    def posted(self, shard: int, epoch: int) -> int:
-        """Return the seq up to which the journal has this epoch's changes, as last heard from Redis."""
-        known, _, posted = self._reached.get(shard, (0, 0, 0))
-        return posted if known == epoch else 0
-
     def trust_epochs(self, epochs: dict[int, int]) -> None:
         """Take the journal's epochs as lower bounds: an older one in Redis is then a restored copy, and closed."""
         for shard, epoch in epochs.items():
@@ -134,6 +131,10 @@ class ShardLink:
         floor = self._reached.get(shard)
         return await self._read(shard, await self._command("HMGET", meta_key(shard), *META_FIELDS), floor)
 
+    async def server_id(self) -> str:
+        """Return what names this run of the Redis server: another one may have begun with older data."""
+        return str((await self._command("INFO", "server")).get("run_id", ""))
+
     async def read_all_meta(self) -> dict[int, ShardMeta | None]:
         """Return what Redis knows of every shard, in one round trip. A shard that went back in time reads as None.
 
@@ -142,13 +143,7 @@ class ShardLink:
             WrongStore: a shard belongs to another instance.
         """
         floors = dict(self._reached)
-        pipeline = self.redis.pipeline(transaction=False)
-        for shard in range(SHARDS):
-            pipeline.hmget(meta_key(shard), list(META_FIELDS))
-        try:
-            answers = await pipeline.execute()
-        except (RedisError, OSError) as error:
-            raise BalanceUnavailable(f"Redis did not answer: {error}") from error
+        answers = await self._pipeline([("HMGET", meta_key(shard), *META_FIELDS) for shard in range(SHARDS)])
         metas: dict[int, ShardMeta | None] = {}
         for shard, answer in enumerate(answers):
             try:
@@ -176,7 +171,7 @@ class ShardLink:
             floor = self._reached.get(shard)
             answer = await self.call(name, shard, used, *arguments)
             if answer[0] != b"closed":
-                await self._watch_numbers(shard, used, answer[1], answer[2], floor)
+                await self._watch_seq(shard, used, answer[1], floor)
                 return used, answer
             if answer[1] and answer[2] == b"open":
                 self._learn_epoch(shard, int(answer[1]))
@@ -209,12 +204,29 @@ class ShardLink:
 
     async def _command(self, *words: str | int) -> Any:
         client: Any = self.redis  # redis-py leaves execute_command untyped
+        return await self._ask(lambda: client.execute_command(*words))
+
+    async def _pipeline(self, commands: Sequence[tuple[Any, ...]]) -> list[Any]:
+        """Send commands, each harmless to repeat, in one round trip. They do not make a transaction."""
+
+        async def send() -> list[Any]:
+            pipeline = self.redis.pipeline(transaction=False)
+            for command in commands:
+                pipeline.execute_command(*command)
+            return list(await pipeline.execute())
+
+        return list(await self._ask(send))
+
+    async def _ask(self, question: Callable[[], Awaitable[Any]]) -> Any:
         for pause in (*RETRY_AFTER_SECONDS, None):
             try:
-                return await client.execute_command(*words)
+                return await question()
             except RedisConnectionError as error:
                 if pause is None:
                     raise BalanceUnavailable(f"Redis is away: {error}") from error
+                with contextlib.suppress(RedisError, OSError):
+                    # The other idle connections are probably as dead as this one was.
+                    await self.redis.connection_pool.disconnect(inuse_connections=False)
                 await asyncio.sleep(pause)
             except NoScriptError:
                 raise
@@ -228,7 +240,7 @@ class ShardLink:
                 raise BalanceUnavailable(f"Redis did not answer: {error}") from error
         raise BalanceUnavailable("Redis is away")
 
-    async def _read(self, shard: int, answer: list[bytes | None], floor: tuple[int, int, int] | None) -> ShardMeta | None:
+    async def _read(self, shard: int, answer: list[bytes | None], floor: tuple[int, int] | None) -> ShardMeta | None:
         texts = [value.decode() for value in answer if value is not None]
         if len(texts) != len(META_FIELDS):
             return None
@@ -238,7 +250,7 @@ class ShardLink:
             raise WrongStore(f"shard {shard} in Redis belongs to instance {instance}, not to {self.instance}; point LEVEL5_REDIS_URL at the right Redis")
         if state == "open":
             self._learn_epoch(shard, meta.epoch)
-            await self._watch_numbers(shard, meta.epoch, meta.seq, meta.posted, floor)
+            await self._watch_seq(shard, meta.epoch, meta.seq, floor)
         return meta
 
     async def _current_epoch(self, shard: int) -> int:
@@ -253,7 +265,7 @@ class ShardLink:
         if epoch > self.epoch(shard):
             self._epochs[shard] = epoch
 
-    async def _watch_numbers(self, shard: int, epoch: int, seq: int, posted: int, floor: tuple[int, int, int] | None) -> None:
+    async def _watch_seq(self, shard: int, epoch: int, seq: int, floor: tuple[int, int] | None) -> None:
         """Remember the highest seq; close the shard when an answer shows less than was known before it was asked.
 
         `floor` was read before the call: answers of calls that ran side by side may arrive in any order.
@@ -262,8 +274,4 @@ class ShardLink:
             log.error("redis_rolled_back", shard=shard, epoch=epoch, seq=seq, seen=floor[1])
             await self.call("close_shard", shard, str(epoch))
             raise ShardClosed(shard)
-        known, highest, watermark = self._reached.get(shard, (0, 0, 0))
-        if known == epoch:
-            self._reached[shard] = (epoch, max(seq, highest), max(posted, watermark))
-        elif epoch > known:
-            self._reached[shard] = (epoch, seq, posted)
+        self._reached[shard] = max(self._reached.get(shard, (0, 0)), (epoch, seq))

@@ -30,8 +30,8 @@ BYTES_MAX = 1024 * 1024 * 1024
 class UnpostedCharge:
     """A charge that the journal is not known to have.
 
-    `seq` is its number in the outbox of `epoch`, 0 while the hot balances have not taken it. `late` tells
-    that only the journal may take it.
+    `seq` is its number in the outbox of `epoch`, 0 while the hot balances have not taken it; `server` names the run
+    of Redis that gave it. `late` tells that only the journal may take it.
     """
 
     record: ChargeRecord
@@ -39,11 +39,12 @@ class UnpostedCharge:
     shard: int
     epoch: int
     seq: int = 0
+    server: str = ""
     late: bool = False
 
     def to_line(self) -> bytes:
         """Return one line of a spool file."""
-        head = {"account": self.account, "shard": self.shard, "epoch": self.epoch, "seq": self.seq, "late": self.late}
+        head = {"account": self.account, "shard": self.shard, "epoch": self.epoch, "seq": self.seq, "server": self.server, "late": self.late}
         return json.dumps({**head, "record": self.record.to_json()}, separators=(",", ":")).encode() + b"\n"
 
     @classmethod
@@ -62,7 +63,7 @@ class UnpostedCharge:
 
 @dataclass(slots=True, eq=False)
 class SpoolFile:
-    """One file that this process has locked. `delivered` and `settled` (epoch and seq by id) are what it learned since."""
+    """One file that this process has locked. `delivered` and `settled` (seq and server by id) are what it learned since."""
 
     path: Path
     descriptor: int
@@ -70,8 +71,8 @@ class SpoolFile:
     size: int = 0
     sealed: bool = False
     delivered: set[RequestId] = field(default_factory=set)
-    settled: dict[RequestId, tuple[int, int]] = field(default_factory=dict)
-    waiting: dict[tuple[int, int], int] | None = None  # by shard and epoch the highest seq, once nothing else is missing
+    settled: dict[RequestId, tuple[int, str]] = field(default_factory=dict)
+    waiting: dict[tuple[int, int, str], int] | None = None  # by shard, epoch and server the lowest seq, once nothing else is missing
 
 
 class Spool:
