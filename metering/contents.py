@@ -32,26 +32,26 @@ class ContentScan:
 def scan_contents(values: Node) -> ContentScan:
     """Walk everything in a request's body that a provider reads as content."""
     scan = ContentScan()
-    stack: list[object] = [values]
+    stack: list[Node | list[object]] = [values]
     while stack:
         node = stack.pop()
         if isinstance(node, list):
-            stack.extend(part for part in node if isinstance(part, dict | list))
-        elif isinstance(node, dict):
-            _inspect(node, scan)
-            skipped = "input" if str(node.get("type")).endswith("tool_use") else None
-            stack.extend(part for name, part in node.items() if isinstance(part, dict | list) and name not in _OPAQUE and name != skipped)
+            stack += [part for part in node if isinstance(part, (dict, list))]
+            continue
+        kind = node.get("type")
+        _inspect(node, kind, scan)
+        skipped = "input" if isinstance(kind, str) and kind.endswith("tool_use") else None
+        stack += [part for name, part in node.items() if isinstance(part, (dict, list)) and name not in _OPAQUE and name != skipped]
     _inspect_items(values.get("input"), scan)
     return scan
 
 
-def _inspect(node: Node, scan: ContentScan) -> None:
+def _inspect(node: Node, kind: object, scan: ContentScan) -> None:
     """Count one object by its type; most are text and count by their bytes alone."""
     control = node.get("cache_control")
     if isinstance(control, dict):
         # A lifetime that is not known here is held at the dearest there is.
         scan.cache_write.add("5m" if control.get("ttl") in (None, "5m") else "1h")
-    kind = node.get("type")
     handler = _HANDLERS.get(kind) if isinstance(kind, str) else None
     if handler is not None:
         handler(node, scan)

@@ -33,9 +33,13 @@ def read_features(values: dict[str, object], *, audio_input: bool) -> frozenset[
 
 def _unusual_values(values: dict[str, object]) -> Iterator[str]:
     for field, neutral in _NEUTRAL.items():
-        value = values.get(field)
-        if not any(value is usual or (isinstance(value, str) and value == usual) for usual in neutral):
+        if field in values and not _is_usual(value := values[field], neutral):
             yield f"{field}:{value[:40]}" if isinstance(value, str) else field
+
+
+def _is_usual(value: object, neutral: tuple[object, ...]) -> bool:
+    """Compare by identity first: 0 equals False, but says something else."""
+    return any(value is usual or (isinstance(value, str) and value == usual) for usual in neutral)
 
 
 def _plugins(plugins: object) -> Iterator[str]:
@@ -52,8 +56,7 @@ def read_tiers(values: dict[str, object], service_tier: str | None) -> tuple[str
     """Return the names under which the rate card prices the whole request higher or lower, such as `flex` or `geo_us`."""
     named = [service_tier] if service_tier is not None else []
     for field, (prefix, neutral) in _TIER_FIELDS.items():
-        value = values.get(field)
-        if not any(value is usual or (isinstance(value, str) and value == usual) for usual in neutral):
+        if field in values and not _is_usual(value := values[field], neutral):
             named.append(f"{prefix}_{str(value)[:40]}")
     return tuple(named)
 

@@ -226,6 +226,7 @@ def requests(draw: st.DrawFn) -> MeteredRequest:
     fields["cache_control"] = draw(st.one_of(st.none(), TTLS.map(lambda ttl: {"type": "ephemeral", "ttl": ttl})))
     fields["service_tier"] = draw(st.sampled_from([None, "auto", "flex", "priority"]))
     fields["n"] = draw(st.integers(1, 4))
+    fields["stream"] = draw(st.booleans())
     fields["previous_response_id"] = draw(st.sampled_from([None, None, "resp_1"]))
     operation = draw(st.sampled_from([Operation.CHAT_COMPLETIONS, Operation.EMBEDDINGS]))
     return read_request(Route(operation=operation, dialect=Dialect.OPENAI, upstream_path="/v1/anything"), json.dumps(fields).encode())
@@ -265,7 +266,12 @@ def _bounds(request: MeteredRequest, rate: Rate, hold_output_tokens: int = 4096)
 def test_the_bounds_are_in_order(request: MeteredRequest, rate: Rate, hold_output_tokens: int) -> None:
     bounds = _bounds(request, rate, hold_output_tokens)
 
-    assert 0 <= bounds.input <= bounds.small <= bounds.expected <= bounds.worst
+    assert 0 <= bounds.input <= bounds.small <= bounds.worst
+    assert bounds.input <= bounds.expected <= bounds.worst
+    if request.stream and not rate.hidden_output:
+        assert bounds.small <= bounds.expected
+    else:
+        assert bounds.small >= bounds.worst_input
     assert bounds.input <= bounds.worst_input <= bounds.worst
 
 

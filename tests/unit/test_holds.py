@@ -125,6 +125,21 @@ def test_server_tools_are_held_for_with_their_tokens_and_fees(max_uses: int | No
     assert bounds.worst_input == -(-(own + most * 50_000) * 1_100_000 // 10**6) + most * 11_000
 
 
+def test_what_nobody_can_watch_is_not_started_below_its_worst_input() -> None:
+    rate = replace(RATE, fees={"web_search": 10_000})
+    tools = [{"type": "web_search_20250305"}]
+    answer = SMALL_ANSWER_TOKENS * 11
+
+    streamed = read(tools=tools, stream=True)
+    watched, plain = bounds_of(streamed, rate), bounds_of(replace(streamed, stream=False), rate)
+    unseen = bounds_of(streamed, replace(rate, hidden_output=True))
+
+    assert 0 <= watched.input + answer - watched.small <= 1
+    assert 0 <= plain.worst_input + answer - plain.small <= 1
+    assert unseen.small == plain.small
+    assert affordable_output_tokens(plain, plain.small) >= SMALL_ANSWER_TOKENS - 1
+
+
 def test_compaction_holds_for_two_passes() -> None:
     plain, twice = read(max_tokens=10), replace(read(max_tokens=10), passes=2)
 

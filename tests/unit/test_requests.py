@@ -383,6 +383,7 @@ def test_tools_that_the_provider_runs_are_named_after_their_fee(tool: dict[str, 
         {"type": "shell", "environment": {"type": "local"}},
         {"type": "tool_search", "execution": "client"},
         {"type": "namespace", "tools": [{"type": "function", "name": "inner"}]},
+        {"type": "namespace"},
     ],
 )
 def test_tools_that_the_client_runs_are_none_of_the_providers(tool: dict[str, Any]) -> None:
