@@ -87,6 +87,8 @@ def price_usage(lines: Sequence[UsageLine], card: RateCard, *, at_ms: int, reque
         rate, known = current.rate_of_line(line.provider, line.model, requested=requested)
         if not known:
             doubts.append(f"no rate for the answering model {line.model}")
+        elif requested is not None and line is lines[0] and _is_dearer(rate, requested):
+            doubts.append(f"answered by the dearer model {rate.model}")
         doubts += [f"no price for tier {part} of {rate.model}" for part in tier_bps(rate, line.service_tier)[1]]
         doubts += [f"no price for {name} of {rate.model}" for name, times in line.fees if times and name not in rate.fees]
         numerator += _line_numerator(line, rate, markup_bps=rate.markup_bps)
@@ -98,6 +100,10 @@ def price_usage(lines: Sequence[UsageLine], card: RateCard, *, at_ms: int, reque
         list_numerator=list_numerator,
         doubts=tuple(doubts),
     )
+
+
+def _is_dearer(rate: Rate, requested: Rate) -> bool:
+    return rate.prices.input > requested.prices.input or rate.prices.output > requested.prices.output
 
 
 def charge_record(

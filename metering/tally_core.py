@@ -49,7 +49,8 @@ class Terms:
         if bound.remote:
             return self.rate.context * self.request.passes
         tokens = -(-bound.text_bytes // BYTES_PER_TOKEN) + bound.media_tokens + bound.audio_tokens
-        return min(tokens, self.rate.context) * self.request.passes
+        # A list of texts to embed is not bounded by the context of one of them.
+        return tokens if self.rate.kind == "embedding" else min(tokens, self.rate.context) * self.request.passes
 
     def output_cap(self) -> int:
         """Return the most output tokens that this request can have brought."""
