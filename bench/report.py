@@ -10,7 +10,6 @@ from dataclasses import asdict, dataclass
 from importlib.metadata import version
 from os import cpu_count
 from pathlib import Path
-from typing import Any
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -107,7 +106,7 @@ def _row(row: Figures) -> tuple[str, ...]:
     return (row.scenario, row.system, f"{row.rps:.0f}", *latency, f"{row.ttfb_p50_ms:.2f}", f"{row.ttfb_p99_ms:.2f}", *cost, str(row.failures))
 
 
-def write_results(folder: Path, samples: Sequence[Sample], billing: dict[str, Any]) -> Path:
+def write_results(folder: Path, samples: Sequence[Sample], faults: Sequence[str]) -> Path:
     """Write everything as JSON, named by the moment."""
     figures = sum_up(samples)
     machine = {
@@ -117,7 +116,13 @@ def write_results(folder: Path, samples: Sequence[Sample], billing: dict[str, An
         "optimised_build": "--enable-optimizations" in _configure_arguments(),
         "mitmproxy": version("mitmproxy"),
     }
-    result = {"machine": machine, "billing": billing, "ratios": ratios(figures), "figures": list(map(asdict, figures)), "samples": list(map(asdict, samples))}
+    result = {
+        "machine": machine,
+        "faults": list(faults),
+        "ratios": ratios(figures),
+        "figures": list(map(asdict, figures)),
+        "samples": list(map(asdict, samples)),
+    }
     path = folder / time.strftime("%Y%m%d-%H%M%S.json")
     path.write_text(json.dumps(result, indent=1) + "\n")
     return path

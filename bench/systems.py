@@ -10,7 +10,7 @@ import time
 import urllib.request
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -32,6 +32,7 @@ class System:
     pids: tuple[int, ...] = ()  # the processes that a request passes through
     helpers: tuple[int, ...] = ()  # those that work for it besides: stores, poster, control
     token: str = ""
+    environment: dict[str, str] = field(default_factory=dict)  # for commands of its operator
 
 
 def compile_programs(folder: Path) -> dict[str, Path]:
@@ -96,8 +97,8 @@ def run_level5(provider: System, folder: Path) -> Iterator[System]:
         if not workers:
             raise BenchError("the appliance has no worker")
         helpers = tuple(pid for pid in below if pid not in workers)
-        yield System(name="level5", port=ports["GATEWAY"], path=f"/proxy/{token}{MESSAGES_PATH}", pids=workers, helpers=helpers, token=token)
-        _verify_books(environment)
+        path = f"/proxy/{token}{MESSAGES_PATH}"
+        yield System(name="level5", port=ports["GATEWAY"], path=path, pids=workers, helpers=helpers, token=token, environment=environment)
     finally:
         stop(process)
         shutil.rmtree(home, ignore_errors=True)
@@ -155,6 +156,10 @@ def _open_account(port: int, environment: dict[str, str]) -> str:
     return str(account["api_token"])
 
 
-def _verify_books(environment: dict[str, str]) -> None:
-    """A fast gateway that keeps wrong books has measured nothing."""
-    _level5(environment, "verify")
+def verify_books(system: System) -> None:
+    """A fast gateway that keeps wrong books has measured nothing.
+
+    Raises:
+        BenchError: the books are not whole.
+    """
+    _level5(system.environment, "verify")
