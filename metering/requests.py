@@ -175,7 +175,7 @@ def _read_facts(operation: Operation, plain: bytes, document: JsonObject) -> Met
         model=model,
         body=plain,
         layout=_layout(document),
-        input=_bound_input(operation, model, values=values, size=len(plain), scan=scan),
+        input=_bound_input(operation, (model, *other_models), values=values, size=len(plain), scan=scan),
         stream=_read_flag(values, "stream"),
         wants_usage=_read_wants_usage(values),
         output_limit=limit,
@@ -192,12 +192,10 @@ def _read_facts(operation: Operation, plain: bytes, document: JsonObject) -> Met
     )
 
 
-def _bound_input(operation: Operation, model: str, *, values: dict[str, object], size: int, scan: ContentScan) -> InputBound:
+def _bound_input(operation: Operation, models: tuple[str, ...], *, values: dict[str, object], size: int, scan: ContentScan) -> InputBound:
     """Bound the input: every byte of the body a token, except inlined images and sound, which count by their own rules."""
-    per_image = max((tokens for name, tokens in IMAGE_TOKENS_BY_MODEL.items() if name in model), default=IMAGE_TOKENS)
-    if operation is Operation.MESSAGES:
-        per_image = IMAGE_TOKENS_ANTHROPIC
-    frame = max((tokens for name, tokens in FRAME_TOKENS_BY_MODEL.items() if name in model), default=FRAME_TOKENS)
+    per_image = IMAGE_TOKENS_ANTHROPIC if operation is Operation.MESSAGES else _dearest_model(IMAGE_TOKENS_BY_MODEL, models, usual=IMAGE_TOKENS)
+    frame = _dearest_model(FRAME_TOKENS_BY_MODEL, models, usual=FRAME_TOKENS)
     added = frame + (TOOLS_FRAME_TOKENS if values.get("tools") else 0) + TYPED_TOOL_TOKENS * typed_tools(values)
     return InputBound(
         text_bytes=max(size - scan.media_bytes, 0) + added,
@@ -206,6 +204,11 @@ def _bound_input(operation: Operation, model: str, *, values: dict[str, object],
         remote=scan.remote or any(values.get(name) for name in _REFERENCES),
         files=scan.files,
     )
+
+
+def _dearest_model(tokens: Mapping[str, int], models: tuple[str, ...], *, usual: int) -> int:
+    """Return the largest count that any of these models is known for by a part of its name."""
+    return max((count for part, count in tokens.items() for name in models if part in name), default=usual)
 
 
 def _layout(document: JsonObject) -> BodyLayout:

@@ -10,6 +10,7 @@ from metering.classify import Dialect, Operation, RequestRefused, Route
 from metering.requests import (
     AUDIO_CHARACTERS_PER_TOKEN,
     FRAME_TOKENS,
+    FRAME_TOKENS_BY_MODEL,
     IMAGE_TOKENS,
     IMAGE_TOKENS_ANTHROPIC,
     TOOLS_FRAME_TOKENS,
@@ -257,6 +258,12 @@ def test_a_model_that_bills_images_dearly_is_held_dearly() -> None:
     part = {"type": "image_url", "image_url": {"url": "data:image/png;base64,AAAA"}}
 
     assert read(Operation.CHAT_COMPLETIONS, model="gpt-4o-mini-2024-07-18", messages=message(part)).input.media_tokens == 50_000
+
+
+def test_a_prompt_of_the_providers_own_counts_also_when_only_a_fallback_has_one() -> None:
+    asked, fallback = read(model="x-ai/grok-4"), read(models=["x-ai/grok-4"])
+
+    assert asked.input.text_bytes - len(asked.body) == fallback.input.text_bytes - len(fallback.body) == FRAME_TOKENS_BY_MODEL["grok"]
 
 
 def test_sound_counts_by_its_length() -> None:
