@@ -10,7 +10,7 @@ import typer
 
 from cli import account_commands, book_commands, role_commands
 from cli.doctor import doctor
-from cli.options import AsJson, CommandFailed, ConfigFile, Home, flags_of, print_json
+from cli.options import AsJson, CommandFailed, ConfigFile, Home, flags_of, log_to_standard_error, print_json
 from cli.service_user import EmbeddedStoreError
 from cli.stores import NoStores
 from cli.up import StartFailed, run_up
@@ -63,6 +63,7 @@ def show_version(as_json: AsJson = False) -> None:
 
 def main(arguments: Sequence[str] | None = None) -> None:
     """Run one command. What an operator can put right is one line on standard error and exit code 1."""
+    log_to_standard_error()
     try:
         app(args=None if arguments is None else list(arguments), prog_name=Path(sys.argv[0]).name if sys.argv[0].endswith(("level5", "plutus")) else "level5")
     except EXPECTED as error:

@@ -2,6 +2,7 @@
 
 import asyncio
 import json
+import logging
 import sys
 from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import asdict, is_dataclass
@@ -9,6 +10,7 @@ from datetime import datetime
 from pathlib import Path
 from typing import Annotated, Any
 
+import structlog
 import typer
 from rich.console import Console
 from rich.table import Table
@@ -16,12 +18,22 @@ from rich.table import Table
 from cli.books import Books, open_books
 from cli.stores import command_settings
 from config.settings import Settings
+from telemetry.logs import redact
 
 AsJson = Annotated[bool, typer.Option("--json", help="Print JSON for programs.")]
 ConfigFile = Annotated[Path | None, typer.Option("--config", metavar="FILE", help="Settings file (LEVEL5_CONFIG).", show_default=False)]
 Home = Annotated[Path | None, typer.Option("--home", metavar="DIR", help="Folder of the appliance (LEVEL5_HOME).", show_default=False)]
 Sandbox = Annotated[bool | None, typer.Option("--sandbox/--real", help="Which appliance, where both run on one home.", show_default=False)]
 AccountName = Annotated[str, typer.Argument(metavar="ACCOUNT", help="Its id, deposit code or api_token.", show_default=False)]
+
+
+def log_to_standard_error() -> None:
+    """Let what the books warn of be read beside a command's output, never in it."""
+    structlog.configure(
+        processors=[redact, structlog.processors.LogfmtRenderer(key_order=["event"])],
+        wrapper_class=structlog.make_filtering_bound_logger(logging.WARNING),
+        logger_factory=structlog.PrintLoggerFactory(sys.stderr),
+    )
 
 
 class CommandFailed(Exception):

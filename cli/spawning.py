@@ -44,7 +44,7 @@ def spawn(
     It writes to the end of `log`, or where we write. Call it from the main thread: the kernel watches
     the thread that spawned, not the whole process.
     """
-    with nullcontext(None) if log is None else log.open("ab") as output:
+    with nullcontext(None) if log is None else open(log, "ab", opener=_private) as output:
         return subprocess.Popen(
             command,
             stdin=subprocess.DEVNULL,
@@ -59,3 +59,7 @@ def spawn(
             group=user.gid if user else None,
             extra_groups=[] if user else None,
         )
+
+
+def _private(path: str, flags: int) -> int:
+    return os.open(path, flags, 0o600)

@@ -1,0 +1,202 @@
+"""The operator's commands in a second terminal, beside a running sandbox."""
+
+import json
+import os
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import httpx
+import pytest
+import structlog
+
+from cli.main import main
+from tests.fakes.appliance import Appliance, appliance
+
+
+@pytest.fixture(scope="module")
+def running(store_home: Path) -> Iterator[Appliance]:
+    with appliance(store_home, workers=1) as made:
+        yield made
+
+
+@dataclass
+class Terminal:
+    """The operator's second terminal. Commands run in this process: starting one takes longer than its work."""
+
+    monkeypatch: pytest.MonkeyPatch
+    capsys: pytest.CaptureFixture[str]
+
+    def call(self, *arguments: str) -> tuple[int, str, str]:
+        try:
+            main(arguments)
+        except SystemExit as end:
+            code = int(end.code or 0)
+        else:
+            code = 0
+        said = self.capsys.readouterr()
+        return code, said.out, said.err
+
+    def run(self, *arguments: str) -> str:
+        code, output, errors = self.call(*arguments)
+        assert code == 0, output + errors
+        return output
+
+    def ask(self, *arguments: str) -> Any:
+        return json.loads(self.run(*arguments, "--json"))
+
+    def failure(self, *arguments: str) -> str:
+        """Run a command that must fail, and return its one line."""
+        code, output, errors = self.call(*arguments)
+        assert code == 1, output + errors
+        assert output == ""
+        assert errors.startswith("level5: ")
+        assert len(errors.splitlines()) == 1, errors
+        return errors
+
+
+@pytest.fixture
+def terminal(running: Appliance, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Iterator[Terminal]:
+    for name in set(os.environ) - set(running.environment):
+        monkeypatch.delenv(name)
+    for name, value in running.environment.items():
+        monkeypatch.setenv(name, value)
+    yield Terminal(monkeypatch, capsys)
+    structlog.reset_defaults()
+
+
+def test_an_account_is_opened_credited_and_named_in_every_way(running: Appliance, terminal: Terminal) -> None:
+    made = terminal.ask("accounts", "create", "--name", "prod agent", "--tier", "pro")
+    assert made["name"] == "prod agent"
+    assert made["tier"] == "pro"
+
+    credited = terminal.ask("credit", made["deposit_code"], "12.50", "--reason", "wire of 3 March")
+
+    assert credited["amount"] == credited["balance_after"] == 12_500_000
+    assert credited["applied"] is True
+    for name in (str(made["id"]), made["deposit_code"], made["deposit_code"].lower(), made["api_token"], made["public_id"]):
+        shown = terminal.ask("accounts", "show", name)
+        assert (shown["id"], shown["balance"]) == (made["id"], 12_500_000)
+    balance = httpx.get(f"{running.url}/proxy/{made['api_token']}/balance", timeout=30).json()
+    assert balance["usdc_balance"] == 12_500_000
+    assert made["id"] in [one["id"] for one in terminal.ask("accounts", "list")]
+
+
+def test_people_read_usdc_and_not_microunits(terminal: Terminal) -> None:
+    made = terminal.ask("accounts", "create")
+
+    said = terminal.run("credit", str(made["id"]), "0.000001", "--reason", "the least there is")
+
+    assert said == f"0.000001 USDC credited to account {made['id']}; its balance is 0.000001 USDC\n"
+    assert "0.000001 USDC" in terminal.run("accounts", "show", str(made["id"]))
+    assert made["deposit_code"] in terminal.run("accounts", "list")
+
+
+def test_a_credit_with_a_key_is_given_once(terminal: Terminal) -> None:
+    made = terminal.ask("accounts", "create")
+
+    first = terminal.ask("credit", str(made["id"]), "1", "--reason", "wire", "--key", f"wire-{made['id']}")
+    again = terminal.ask("credit", str(made["id"]), "1", "--reason", "wire", "--key", f"wire-{made['id']}")
+
+    assert first["balance_after"] == 1_000_000
+    assert again["balance_after"] is None
+    assert terminal.ask("accounts", "show", str(made["id"]))["balance"] == 1_000_000
+    assert "for something else" in terminal.failure("credit", str(made["id"]), "2", "--reason", "wire", "--key", f"wire-{made['id']}")
+
+
+def test_a_suspended_account_is_refused_and_serves_again_when_resumed(running: Appliance, terminal: Terminal) -> None:
+    account = running.register("1")
+    body = {"model": "claude-sonnet-4-6", "max_tokens": 16, "messages": [{"role": "user", "content": "Hello"}]}
+
+    def status() -> int:
+        return httpx.post(f"{running.url}/proxy/{account.api_token}/v1/messages", json=body, timeout=30).status_code
+
+    assert terminal.ask("accounts", "suspend", account.deposit_code, "--reason", "unpaid")["status"] == "suspended"
+    assert status() == 401
+    assert "is active" in terminal.run("accounts", "resume", account.deposit_code, "--reason", "paid")
+    assert status() == 200
+    assert terminal.ask("accounts", "close", account.deposit_code, "--reason", "asked for")["status"] == "closed"
+    assert status() == 401
+
+
+def test_a_line_is_set_and_given_back_to_the_rule(terminal: Terminal) -> None:
+    made = terminal.ask("accounts", "create")
+
+    assert terminal.ask("accounts", "line", str(made["id"]), "2.5")["line"] == 2_500_000
+    assert "0.000000 USDC" in terminal.run("accounts", "line", str(made["id"]), "0")
+    assert terminal.ask("accounts", "line", str(made["id"]), "rule")["line"] is None
+
+
+def test_a_token_is_made_listed_without_its_secret_and_revoked(running: Appliance, terminal: Terminal) -> None:
+    made = terminal.ask("accounts", "create")
+
+    second = terminal.ask("tokens", "create", str(made["id"]), "--name", "ci")
+    assert httpx.get(f"{running.url}/proxy/{second['api_token']}/balance", timeout=30).status_code == 200
+    listed = terminal.ask("tokens", "list", str(made["id"]))
+    assert [one["token_id"] for one in listed] == [made["token_id"], second["token_id"]]
+    assert second["api_token"].rpartition("_")[2] not in json.dumps(listed)
+    terminal.run("tokens", "revoke", second["token_id"])
+
+    assert terminal.ask("tokens", "list", str(made["id"]))[1]["revoked_at"] is not None
+    answer = httpx.post(f"{running.url}/proxy/{second['api_token']}/v1/messages", json={}, timeout=30)
+    assert answer.status_code == 401
+    assert httpx.get(f"{running.url}/proxy/{made['api_token']}/balance", timeout=30).json()["is_active"] is True
+
+
+def test_the_doctor_finds_a_healthy_sandbox_healthy(terminal: Terminal) -> None:
+    report = terminal.ask("doctor")
+
+    assert report["ok"] is True
+    assert {"python", "home", "prices", "postgres", "redis", "shards", "anthropic"} <= {one["what"] for one in report["findings"]}
+    assert "64 of 64 shards are open" in terminal.run("doctor")
+
+
+def test_migrating_what_is_up_to_date_changes_nothing(terminal: Terminal) -> None:
+    assert terminal.ask("migrate") == {"applied": []}
+    assert terminal.run("migrate") == "the database is up to date\n"
+
+
+def test_the_version_is_told(terminal: Terminal) -> None:
+    assert set(terminal.ask("version")) == {"version", "python"}
+    assert terminal.run("version").startswith("level5 ")
+
+
+@pytest.mark.parametrize(
+    ("arguments", "text"),
+    [
+        (("accounts", "show", "999999"), "no account has this id"),
+        (("accounts", "show", "nobody"), "name an account by its id"),
+        (("credit", "1", "many", "--reason", "x"), "is not an amount of USDC"),
+        (("credit", "1", "0.0000001", "--reason", "x"), "finer than a microunit"),
+        (("credit", "1", "--reason", "x", "--", "-5"), "more than 0 USDC"),
+        (("accounts", "line", "1", "--", "-5"), "a line is 0 or more"),
+        (("tokens", "revoke", "tok_0000000000000000"), "tok_0000000000000000"),
+        (("accounts", "list", "--real"), "no appliance runs on"),
+        (("accounts", "list", "--config", "/nonexistent.toml"), "cannot read the configuration"),
+    ],
+)
+def test_what_cannot_be_done_is_said_in_one_line(terminal: Terminal, arguments: tuple[str, ...], text: str) -> None:
+    assert text in terminal.failure(*arguments)
+
+
+def test_a_misspelt_setting_is_said_in_one_line(terminal: Terminal) -> None:
+    terminal.monkeypatch.setenv("LEVEL5_GATWAY__PORT", "1")
+
+    assert "LEVEL5_GATWAY__PORT in the environment is not a setting; did you mean LEVEL5_GATEWAY__PORT" in terminal.failure("accounts", "list")
+
+
+def test_a_port_in_use_is_named_before_anything_is_started(running: Appliance, store_home: Path) -> None:
+    with appliance(store_home, start=False, LEVEL5_GATEWAY__PORT=str(running.gateway_port)) as second:
+        done = second.run("up", "--sandbox", check=False)
+
+        assert done.returncode == 1
+        assert f"port {running.gateway_port} (gateway.port) is in use" in done.stderr
+        assert list(second.home.rglob("PG_VERSION")) == []
+
+
+def test_every_command_has_help(terminal: Terminal) -> None:
+    top = terminal.run("--help")
+    for command in ("up", "gateway", "control", "poster", "migrate", "doctor", "accounts", "tokens", "credit", "version"):
+        assert command in top
+        assert "Usage" in terminal.run(command, "--help")
