@@ -1,14 +1,18 @@
 """`python -m control`: the control API as a process of its own, with settings from the environment."""
 
 import asyncio
+import signal
 import sys
+from types import FrameType
 
 import uvicorn
-from config.rate_card import RateCardError, load_rate_card
 
+from config.rate_card import RateCardError, load_rate_card
 from config.settings import Settings, SettingsError, load_settings
 from control.app import make_app
-from control.context import open_context
+from control.claim import claim_when_they_answer
+from control.context import ControlContext, open_context
+from ledger.errors import WrongStore
 from telemetry.logs import configure_logs, get_log
 
 ROLE = "control"
@@ -20,7 +24,9 @@ BAD_SETTINGS = 2
 
 
 class Server(uvicorn.Server):
-    """Tells the log when the port is open."""
+    """Tells the log when the port is open. `wrong_store` is why it had to stop, if it had."""
+
+    wrong_store: WrongStore | None = None
 
     async def startup(self, sockets: list[object] | None = None) -> None:  # type: ignore[override]  # the socket type does not matter here
         """Open the port."""
@@ -30,7 +36,11 @@ class Server(uvicorn.Server):
 
 
 async def serve(settings: Settings) -> None:
-    """Serve until SIGTERM or SIGINT, then finish the running requests."""
+    """Serve until SIGTERM or SIGINT, then finish the running requests.
+
+    Raises:
+        WrongStore: the stores belong to another instance or mode.
+    """
     async with open_context(settings, load_rate_card(settings.rates)) as context:
         config = uvicorn.Config(
             make_app(context),
@@ -48,7 +58,28 @@ async def serve(settings: Settings) -> None:
             timeout_graceful_shutdown=DRAIN_SECONDS_MAX,
             h11_max_incomplete_event_size=HEAD_BYTES_MAX,
         )
-        await Server(config).serve()
+        server = Server(config)
+        # uvicorn raises the signal that stopped it once more afterwards, which would kill us before the stores are closed.
+        for number in (signal.SIGTERM, signal.SIGINT):
+            signal.signal(number, _ignore)
+        async with asyncio.TaskGroup() as group:
+            claiming = group.create_task(_claim(context, server))
+            await server.serve()
+            claiming.cancel()
+        if server.wrong_store is not None:
+            raise server.wrong_store
+
+
+def _ignore(_number: int, _frame: FrameType | None) -> None:
+    """Do nothing: the server has stopped already."""
+
+
+async def _claim(context: ControlContext, server: Server) -> None:
+    try:
+        await claim_when_they_answer(context)
+    except WrongStore as error:
+        get_log().error("wrong_store", reason=str(error))
+        server.wrong_store, server.should_exit = error, True
 
 
 def main() -> int:
@@ -57,7 +88,7 @@ def main() -> int:
         settings = load_settings()
         configure_logs(settings.log_level, ROLE)
         asyncio.run(serve(settings))
-    except (SettingsError, RateCardError) as error:
+    except (SettingsError, RateCardError, WrongStore) as error:
         sys.stderr.write(f"{error}\n")
         return BAD_SETTINGS
     except KeyboardInterrupt:
