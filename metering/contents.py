@@ -8,9 +8,13 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 
 Node = dict[str, object]
+Container = Node | list[object]
 
 # Parts whose keys are the caller's own words, not the provider's.
 _OPAQUE = frozenset({"input_schema", "parameters", "schema", "metadata", "response_format", "client_metadata", "logit_bias", "output_schema"})
+# The names that lead to what providers read as content. Elsewhere an object that looks like an image may
+# be put before the model as text, so nothing is taken off its bytes there.
+_CONTENT = frozenset({"messages", "input", "system", "content", "output", "source"})
 
 
 @dataclass(slots=True)
@@ -31,8 +35,21 @@ class ContentScan:
 
 def scan_contents(values: Node) -> ContentScan:
     """Walk everything in a request's body that a provider reads as content."""
-    scan = ContentScan()
-    stack: list[Node | list[object]] = [values]
+    scan, aside = ContentScan(), ContentScan()
+    others = _walk([values], scan, within=_CONTENT)
+    _walk(others, aside, within=None)
+    _inspect_items(values.get("input"), scan)
+    scan.images += aside.images
+    scan.audio_bytes += aside.audio_bytes
+    scan.files |= aside.files
+    scan.remote |= aside.remote
+    scan.cache_write |= aside.cache_write
+    return scan
+
+
+def _walk(stack: list[Container], scan: ContentScan, *, within: frozenset[str] | None) -> list[Container]:
+    """Inspect every object that can be reached by names `within`; return the parts below other names."""
+    others: list[Container] = []
     while stack:
         node = stack.pop()
         if isinstance(node, list):
@@ -41,9 +58,10 @@ def scan_contents(values: Node) -> ContentScan:
         kind = node.get("type")
         _inspect(node, kind, scan)
         skipped = "input" if isinstance(kind, str) and kind.endswith("tool_use") else None
-        stack += [part for name, part in node.items() if isinstance(part, (dict, list)) and name not in _OPAQUE and name != skipped]
-    _inspect_items(values.get("input"), scan)
-    return scan
+        for name, part in node.items():
+            if isinstance(part, (dict, list)) and name not in _OPAQUE and name != skipped:
+                (stack if within is None or name in within else others).append(part)
+    return others
 
 
 def _inspect(node: Node, kind: object, scan: ContentScan) -> None:

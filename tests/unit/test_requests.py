@@ -260,6 +260,26 @@ def test_a_model_that_bills_images_dearly_is_held_dearly() -> None:
     assert read(Operation.CHAT_COMPLETIONS, model="gpt-4o-mini-2024-07-18", messages=message(part)).input.media_tokens == 50_000
 
 
+@pytest.mark.parametrize(
+    "place",
+    [
+        {"tools": [{"name": "t", "input_examples": [{"type": "image", "source": {"data": PICTURE}}]}]},
+        {"messages": [{"role": "user", "content": [{"type": "tool_use", "input": {"type": "image", "source": {"data": PICTURE}}}]}]},
+        {"input": [{"type": "local_shell_call", "action": {"env": {"type": "image", "source": {"data": PICTURE}}}}]},
+        {"note": {"type": "image_url", "image_url": "data:image/png;base64," + PICTURE}},
+        {"input": [{"type": "input_text", "text": PICTURE}]},
+    ],
+)
+def test_what_only_looks_like_an_image_counts_by_its_bytes(place: dict[str, Any]) -> None:
+    assert read(**place).input.text_bytes > len(PICTURE)
+
+
+def test_references_are_found_in_places_that_are_not_known() -> None:
+    picture = {"type": "image_url", "image_url": {"url": "https://example.test/a.png"}}
+
+    assert read(Operation.CHAT_COMPLETIONS, messages=[{"role": "assistant", "images": [picture]}]).input.remote
+
+
 def test_a_prompt_of_the_providers_own_counts_also_when_only_a_fallback_has_one() -> None:
     asked, fallback = read(model="x-ai/grok-4"), read(models=["x-ai/grok-4"])
 
