@@ -1,12 +1,18 @@
 """`level5 migrate` and `level5 verify`: the books themselves."""
 
 import asyncio
+from pathlib import Path
+from typing import Annotated
 
 import typer
 
-from cli.books import database_url
-from cli.options import AsJson, ConfigFile, Home, Sandbox, print_json, settings_of
+from cli.books import Books, database_url
+from cli.options import AsJson, CommandFailed, ConfigFile, Home, Sandbox, on_books, print_json, settings_of
+from config.rate_card import price_from_body
+from ledger.findings import Report
 from ledger.migrate import migrate as apply_migrations
+from ledger.money import format_usdc
+from ledger.reconcile import verify as verify_books
 
 
 def migrate(home: Home = None, config: ConfigFile = None, sandbox: Sandbox = None, as_json: AsJson = False) -> None:
@@ -17,3 +23,38 @@ def migrate(home: Home = None, config: ConfigFile = None, sandbox: Sandbox = Non
         print_json({"applied": applied})
     else:
         typer.echo("\n".join(f"applied {name}" for name in applied) or "the database is up to date")
+
+
+def verify(
+    checkpoint: Annotated[
+        Path | None,
+        typer.Option("--checkpoint", metavar="FILE", help="Compare with the chain heads in FILE, then write it anew.", show_default=False),
+    ] = None,
+    home: Home = None,
+    config: ConfigFile = None,
+    sandbox: Sandbox = None,
+    as_json: AsJson = False,
+) -> None:
+    """Prove that the books are whole, from the first row on, while traffic flows. Exit code 1 when they are not."""
+
+    async def work(books: Books) -> Report:
+        try:
+            return await verify_books(books.pool, books.balances, price=price_from_body, checkpoint=checkpoint)
+        except (OSError, ValueError) as error:
+            raise CommandFailed(f"the checkpoint {checkpoint}: {error}" if checkpoint else str(error)) from error
+
+    report = on_books(settings_of(home, config, sandbox=sandbox), work)
+    if as_json:
+        print_json({"whole": report.whole, "findings": report.findings, "checked": report.checked})
+    else:
+        show_report(report)
+    raise typer.Exit(0 if report.whole else 1)
+
+
+def show_report(report: Report) -> None:
+    """Print a report for people."""
+    typer.echo("checked: " + ", ".join(f"{count:,} {name.replace('_', ' ')}" for name, count in sorted(report.checked.items())))
+    for finding in report.findings:
+        money = f" ({format_usdc(finding.difference)} USDC)" if finding.difference else ""
+        typer.echo(f"FAULT  {finding.fault}: {finding.text}{money}")
+    typer.echo("the books are whole" if report.whole else f"the books are NOT whole: {len(report.findings)} findings (docs/operations.md says what to do)")

@@ -10,6 +10,7 @@ from config.settings import Settings
 from ledger.errors import LedgerError
 from ledger.poster import IDLE_PAUSE_SECONDS, Poster
 from ledger.reaper import reap_forever
+from ledger.reconcile import run_reconciler
 from telemetry.logs import configure_logs, log
 from telemetry.metrics import run_metrics_server
 
@@ -57,6 +58,7 @@ async def run_poster_role(settings: Settings) -> None:
             async with asyncio.TaskGroup() as group:
                 group.create_task(keep_running("poster", poster.run, stop))
                 group.create_task(keep_running("reaper", partial(reap_forever, balances), stop))
+                group.create_task(keep_running("reconciler", lambda asked: run_reconciler(pool, balances, stop=asked), stop))
                 log.info("poster_ready")
             await post_the_rest(poster)
     finally:

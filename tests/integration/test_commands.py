@@ -9,6 +9,7 @@ from typing import Any
 
 import httpx
 import pytest
+import redis
 import structlog
 
 from cli.main import main
@@ -152,6 +153,34 @@ def test_the_doctor_finds_a_healthy_sandbox_healthy(terminal: Terminal) -> None:
     assert "64 of 64 shards are open" in terminal.run("doctor")
 
 
+def test_the_books_are_proved_whole_and_a_checkpoint_kept(running: Appliance, terminal: Terminal, tmp_path: Path) -> None:
+    running.register("1")
+    checkpoint = tmp_path / "heads"
+
+    assert "the books are whole" in terminal.run("verify", "--checkpoint", str(checkpoint))
+    again = terminal.ask("verify", "--checkpoint", str(checkpoint))
+
+    assert again["whole"] is True
+    assert again["checked"]
+    checkpoint.write_text("garbage")
+    assert "the checkpoint" in terminal.failure("verify", "--checkpoint", str(checkpoint))
+
+
+def test_books_that_were_tampered_with_are_found_out(running: Appliance, terminal: Terminal) -> None:
+    account = running.register("1")
+    found = terminal.ask("accounts", "show", account.deposit_code)
+    store = redis.Redis(unix_socket_path=str(next(running.home.rglob("valkey.sock"))))
+    key = f"l5:{{{found['shard']}}}:e1:a:{found['id']}"
+    store.hincrby(key, "balance", 1)
+    try:
+        code, output, _ = terminal.call("verify")
+    finally:
+        store.hincrby(key, "balance", -1)
+
+    assert code == 1
+    assert "the books are NOT whole" in output
+
+
 def test_migrating_what_is_up_to_date_changes_nothing(terminal: Terminal) -> None:
     assert terminal.ask("migrate") == {"applied": []}
     assert terminal.run("migrate") == "the database is up to date\n"
@@ -197,6 +226,6 @@ def test_a_port_in_use_is_named_before_anything_is_started(running: Appliance, s
 
 def test_every_command_has_help(terminal: Terminal) -> None:
     top = terminal.run("--help")
-    for command in ("up", "gateway", "control", "poster", "migrate", "doctor", "accounts", "tokens", "credit", "version"):
+    for command in ("up", "gateway", "control", "poster", "migrate", "doctor", "accounts", "tokens", "credit", "prices", "verify", "version"):
         assert command in top
         assert "Usage" in terminal.run(command, "--help")
