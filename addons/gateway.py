@@ -123,7 +123,8 @@ class Gateway:
             route = classify(flow.request.method, flow.request.path)
         except RequestRefused as error:
             exchange.dialect = error.dialect
-            raise Refused(refusal_of(error)) from None
+            # A WebSocket begins with a GET, for which the path may have no meaning: 426 lets the client fall back at once.
+            raise Refused(refusals.upgrade_refused() if wants_upgrade(flow.request) else refusal_of(error)) from None
         if isinstance(route, ControlRoute):
             exchange.kind = Kind.CONTROL
             if wants_upgrade(flow.request):

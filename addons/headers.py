@@ -39,8 +39,8 @@ def fault_of(request: http.Request) -> str | None:
 
 
 def wants_upgrade(request: http.Request) -> bool:
-    """Tell whether a client asks to switch protocols, which nobody could meter."""
-    return "upgrade" in request.headers
+    """Tell whether a client asks for a WebSocket, which nobody could meter. Other upgrades are offers that may be ignored."""
+    return "websocket" in request.headers.get("upgrade", "").lower()
 
 
 def bearer_of(request: http.Request) -> str | None:
