@@ -5,13 +5,15 @@ only this function, and what goes upstream is the path written here, never the c
 """
 
 import re
+import string
 from dataclasses import dataclass, field
 from enum import StrEnum
-from urllib.parse import quote, unquote_to_bytes
 
 TARGET_CHARACTERS_MAX = 8192
 _ORIGIN_FORM = re.compile(r"/[!\"$-~]*\Z")  # visible ASCII without `#`
 _UNRESERVED = re.compile(r"[A-Za-z0-9/_.~-]*\Z")
+_UNENCODED = frozenset(string.ascii_letters + string.digits + "/-._~!$&'()*+,;=:@")
+_ENCODED = re.compile(rb"%([0-9A-Fa-f]{2})")
 
 
 class Dialect(StrEnum):
@@ -154,13 +156,17 @@ def _split_target(target: str) -> tuple[list[str], str]:
     if not _ORIGIN_FORM.match(target):
         raise RequestRefused(400, "invalid_path", message="The request target must be a plain path such as /v1/messages.")
     try:
-        decoded = unquote_to_bytes(path).decode("utf-8") if "%" in path else path
+        decoded = _ENCODED.sub(_decode_byte, path.encode()).decode("utf-8") if "%" in path else path
     except UnicodeDecodeError:
         raise RequestRefused(400, "invalid_path", message="The path is not valid UTF-8.") from None
     segments = [segment for segment in decoded.split("/") if segment]
     if "\\" in decoded or any(segment in {".", ".."} for segment in segments) or not decoded.isprintable():
         raise RequestRefused(400, "invalid_path", message="The path must not hold dot segments, backslashes or control characters.")
     return segments, query
+
+
+def _decode_byte(found: re.Match[bytes]) -> bytes:
+    return bytes((int(found[1], 16),))
 
 
 def _classify_proxied(method: str, segments: list[str], query: str, *, anthropic: bool) -> Route | ControlRoute:
@@ -253,4 +259,4 @@ def _why_not_served(rest: list[str]) -> str:
 def _canonical(segments: list[str]) -> str:
     """Write decoded segments as the one spelling that goes on from here."""
     path = "/" + "/".join(segments)
-    return path if _UNRESERVED.match(path) else quote(path, safe="/-._~!$&'()*+,;=:@")
+    return path if _UNRESERVED.match(path) else "".join(chr(byte) if chr(byte) in _UNENCODED else f"%{byte:02X}" for byte in path.encode())
