@@ -339,12 +339,15 @@ def test_a_checkpoint_follows_the_stream() -> None:
     opened.feed(delta(output_tokens=6))
     closing = opened.checkpoint()
 
-    assert begun is not None and running is not None and closing is not None
+    assert begun is not None
+    assert running is not None
+    assert closing is not None
     assert begun.lines[0].output_tokens == 1 < running.lines[0].output_tokens
     assert closing.final
     assert not opened.terminal_seen
     opened.feed(STOP)
-    assert opened.terminal_seen and opened.terminal_complete
+    assert opened.terminal_seen
+    assert opened.terminal_complete
 
 
 @pytest.mark.parametrize("status", [400, 401, 429, 500, 529])
