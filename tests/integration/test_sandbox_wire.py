@@ -246,3 +246,39 @@ def free_port() -> int:
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         return int(probe.getsockname()[1])
+
+
+async def test_the_small_posts_are_served_and_a_head_has_no_body(client: httpx.AsyncClient) -> None:
+    asked = {"model": "gpt-5.2", "input": "two words"}
+    counted = await client.post("/openai/v1/responses/input_tokens", json=asked)
+    compacted = await client.post("/openai/v1/responses/compact", json=asked)
+    head = await client.head("/openai/v1/models")
+    model = await client.get("/openai/v1/models/gpt-4o")
+
+    assert counted.json()["input_tokens"] == 2
+    assert compacted.json()["object"] == "response.compaction"
+    assert (head.status_code, head.content) == (200, b"")
+    assert model.json()["id"] == "gpt-4o"
+
+
+async def test_requests_sent_ahead_are_answered_in_turn(sandbox: Sandbox) -> None:
+    reader, writer = await asyncio.open_connection("127.0.0.1", sandbox.port)
+    writer.write(encode_request("text=first", stream=False) + encode_request("text=second framing=close", stream=False))
+    received = await asyncio.wait_for(reader.read(), 5)
+    writer.close()
+
+    assert received.index(b'"first"') < received.index(b'"second"')
+    assert sandbox.connections == 1
+
+
+async def test_it_ends_in_time_whatever_is_still_open() -> None:
+    async with asyncio.timeout(10), run_sandbox() as ending:
+        silent = await asyncio.open_connection("127.0.0.1", ending.port)
+        silent[1].write(encode_request("stall=head", stream=True))
+        idle = await asyncio.open_connection("127.0.0.1", ending.port)
+        while not ending.visits.count:
+            await asyncio.sleep(0.01)
+
+    assert await silent[0].read() == await idle[0].read() == b""
+    silent[1].close()
+    idle[1].close()

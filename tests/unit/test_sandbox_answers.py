@@ -195,3 +195,31 @@ def test_errors_are_in_the_words_of_the_provider() -> None:
     assert body_of(refuse("openai", WireScript(error="insufficient_quota"), status=429, serial="1"))["error"]["type"] == "insufficient_quota"
     assert body_of(refuse("openrouter", wire, status=402, serial="1"))["user_id"] == "user_sandbox"
     assert ("retry-after", "3") in refuse("openai", wire, status=429, serial="1").headers
+
+
+def test_details_of_the_usage_may_be_null_or_left_out() -> None:
+    def chat_usage(script: str, provider: str) -> dict[str, Any]:
+        return body_of(reply_to_chat(answer_to(script), {}, provider=provider))["usage"]
+
+    assert set(chat_usage("usage=bare", "anthropic")) == {"prompt_tokens", "completion_tokens", "total_tokens"}
+    assert chat_usage("usage=null_fields", "openai")["prompt_tokens_details"] is None
+    assert body_of(reply_to_responses(answer_to("usage=null_fields"), {}, provider="openai"))["usage"]["input_tokens_details"] is None
+    assert "input_tokens_details" not in body_of(reply_to_responses(answer_to("usage=bare"), {}, provider="openai"))["usage"]
+
+
+def test_responses_show_reasoning_and_searches_as_items() -> None:
+    script = "thinking=3 words=2 web_search=2 cache_write_flat=4"
+    plain = body_of(reply_to_responses(answer_to(script), {}, provider="openai"))
+    streamed = data_of(reply_to_responses(answer_to(script), {"stream": True}, provider="openai"))
+
+    assert [item["type"] for item in plain["output"]] == ["reasoning", "web_search_call", "web_search_call", "message"]
+    assert plain["usage"]["input_tokens_details"] == {"cached_tokens": 0, "cache_write_tokens": 4}
+    assert streamed[-1]["response"]["output"] == plain["output"]
+
+
+def test_openrouter_shows_reasoning_and_tool_calls_in_a_plain_completion() -> None:
+    choice = body_of(reply_to_chat(answer_to("thinking=2 words=1 tool=x"), {}, provider="openrouter"))["choices"][0]
+
+    assert choice["message"]["reasoning"] == "first consider"
+    assert choice["message"]["tool_calls"][0]["function"] == {"name": "x", "arguments": "{}"}
+    assert choice["finish_reason"] == "tool_calls"
