@@ -27,7 +27,7 @@ def pricing(rates: Iterable[Rate], *, rate_card: str, providers: frozenset[str])
 
 
 def limits(settings: Settings, rates: Iterable[Rate], *, standing: Standing | None = None) -> LimitsAnswer:
-    """Return how far an account can go: any account, or the one whose standing is given."""
+    """Return how far an account can go: any account, or the one whose standing is given. `rates` are of the models served."""
     ledger = settings.ledger
     mode = ledger.on_exhausted
     line = account_line(ledger.overdraft_max, standing) if mode == "finish" else 0
@@ -44,13 +44,19 @@ def account_line(overdraft_max: int, standing: Standing | None) -> int:
 
 
 def extension_step(rates: Iterable[Rate], tokens: int) -> int:
-    """Return the largest charge of `tokens` output tokens that any model, tier and service tier can bring."""
-    return max((charge_from_numerator(tokens * _dearest_output(rate)) for rate in rates), default=0)
+    """Return the largest charge of `tokens` output tokens that a growing hold can meet, in any tier of any model.
+
+    Models whose streams do not show all their output are held in full from the start, so they never grow.
+    """
+    return max((charge_from_numerator(tokens * _dearest_output(rate)) for rate in rates if not rate.hidden_output and rate.kind == "text"), default=0)
 
 
 def _dearest_output(rate: Rate) -> int:
     lists = [price for prices in (rate.prices, *(tier.prices for tier in rate.tiers)) for price in (prices.output, prices.output_audio)]
-    return effective(max(lists), service_tier_bps=max((BPS, *rate.service_tiers.values())), markup_bps=rate.markup_bps)
+    tier_bps = BPS
+    for bps in rate.service_tiers.values():  # tiers of speed and place can be asked for together
+        tier_bps = -(-tier_bps * max(BPS, bps) // BPS)
+    return effective(max(lists), service_tier_bps=tier_bps, markup_bps=rate.markup_bps)
 
 
 def _model_prices(rate: Rate, *, available: bool) -> ModelPrices:

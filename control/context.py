@@ -12,6 +12,7 @@ from typing import Any, Final, cast
 from starlette.requests import Request
 
 from config.settings import Settings, SettingsError
+from control.catalogue import configured_providers
 from control.health import HealthMonitor
 from control.peers import Network, read_networks
 from control.register_limit import RegisterLimit
@@ -45,6 +46,11 @@ class ControlContext:
     def rates(self) -> Sequence[Rate]:
         """Return the rates that hold now."""
         return tuple(self.card.at(time.time_ns() // 1_000_000).all())
+
+    def served_rates(self) -> Sequence[Rate]:
+        """Return those of models that can be called now, because the operator has a key for their provider."""
+        served = configured_providers(self.settings)
+        return tuple(rate for rate in self.rates() if rate.provider in served)
 
 
 def context_of(request: Request) -> ControlContext:

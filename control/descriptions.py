@@ -10,7 +10,6 @@ from starlette.responses import JSONResponse, PlainTextResponse, Response
 
 from control.catalogue import DENOMINATION, configured_providers
 from control.context import ControlContext, context_of
-from metering.rates import Rate
 
 SKILL_VERSION: Final = "1.0.0"
 PROVIDER_NAMES: Final[Mapping[str, str]] = {"anthropic": "Anthropic", "openai": "OpenAI", "openrouter": "OpenRouter"}
@@ -74,20 +73,14 @@ def descriptor(context: ControlContext) -> dict[str, object]:
         },
         "balance_header": "X-Balance-Remaining",
         "providers": sorted(configured_providers(context.settings)),
-        "models": [f"{rate.provider}/{rate.model}" for rate in served_rates(context)],
+        "models": [f"{rate.provider}/{rate.model}" for rate in context.served_rates()],
     }
-
-
-def served_rates(context: ControlContext) -> list[Rate]:
-    """Return the rates of models that can be called now, because the operator has a key for their provider."""
-    served = configured_providers(context.settings)
-    return [rate for rate in context.rates() if rate.provider in served]
 
 
 def _filled(template: Template, context: ControlContext) -> str:
     served = configured_providers(context.settings)
     names = [name for provider, name in PROVIDER_NAMES.items() if provider in served]
-    models = "\n".join(f"- `{rate.provider}/{rate.model}`" for rate in served_rates(context))
+    models = "\n".join(f"- `{rate.provider}/{rate.model}`" for rate in context.served_rates())
     return template.substitute(
         public_url=context.public_url,
         skill_version=SKILL_VERSION,

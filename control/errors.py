@@ -64,6 +64,12 @@ def internal_error() -> ApiError:
     return ApiError(500, "internal_error", message="This is a fault of ours. Try again; if it stays, give the operator the X-Request-Id of this answer.")
 
 
+def too_slow() -> ApiError:
+    """Return the answer to a request that took longer than any may."""
+    message = "This took too long and was given up; GET /health tells the state. Try again shortly."
+    return ApiError(503, "too_slow", message=message, headers={"Retry-After": RETRY_SECONDS})
+
+
 async def answer_api_error(_request: Request, error: Exception) -> Response:
     """Handle an ApiError that an endpoint raised."""
     return error_response(error if isinstance(error, ApiError) else internal_error())

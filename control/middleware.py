@@ -7,7 +7,7 @@ from starlette.datastructures import MutableHeaders
 from starlette.requests import ClientDisconnect
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from control.errors import error_response, internal_error
+from control.errors import error_response, internal_error, too_slow
 from ledger.tokens import new_request_id
 from telemetry import metrics
 from telemetry.logs import get_log
@@ -45,6 +45,10 @@ class Envelope:
                 await self._app(scope, receive, answer.send)
         except ClientDisconnect:
             return  # nobody is left to answer
+        except TimeoutError:
+            get_log().error("request_too_slow", request_id=request_id, route=_route_name(scope))
+            if answer.status is None:
+                await error_response(too_slow())(scope, receive, answer.send)
         except Exception:
             get_log().exception("request_failed", request_id=request_id, route=_route_name(scope))
             if answer.status is None:

@@ -1,9 +1,9 @@
 """The shapes of the control API: what it accepts and what it answers. `/openapi.json` is made from them."""
 
-from datetime import datetime
+from datetime import UTC, datetime
 from typing import Annotated, Literal
 
-from pydantic import AfterValidator, AwareDatetime, BaseModel, BeforeValidator, ConfigDict, Field, StringConstraints
+from pydantic import AfterValidator, AwareDatetime, BaseModel, BeforeValidator, ConfigDict, Field, PlainSerializer, StringConstraints
 
 TRANSACTIONS_MAX = 200
 STATEMENT_NUMBER_MAX = 2**63 - 1
@@ -104,7 +104,7 @@ class TransactionLine(Answer):
     output_tokens: int | None
     cache_write_tokens: int | None
     cache_read_tokens: int | None
-    created_at: datetime
+    created_at: Annotated[datetime, PlainSerializer(lambda at: at.astimezone(UTC).isoformat(), return_type=str)]
     request_id: str | None
     estimated: bool
     balance_after: Microunits
@@ -170,8 +170,8 @@ class LimitsAnswer(Answer):
     mode: Literal["finish", "cut", "strict"]
     line: Microunits = Field(description="How far below zero a running stream may take the balance: the most there is, or with a token your own.")
     concurrent_requests: int = Field(description="Requests one account may have open; more get 429.")
-    step: Microunits = Field(description="The largest charge of one step by which a running stream's hold grows, over all models.")
-    overdraft_bound: Microunits = Field(description="The balance never falls further below zero than this.")
+    step: Microunits = Field(description="The largest charge of one step by which a stream's hold grows, over all models served, for one choice (n = 1).")
+    overdraft_bound: Microunits = Field(description="The balance never falls further below zero than this, where requests ask for one choice each.")
 
 
 class HealthAnswer(Answer):

@@ -43,7 +43,7 @@ async def limits(request: Request) -> Response:
     context = context_of(request)
     text = header_token(request)
     standing: Standing | None = await context.balances.authenticate(parse_token(text)) if text is not None else None
-    return JSONResponse(catalogue.limits(context.settings, context.rates(), standing=standing).model_dump())
+    return JSONResponse(catalogue.limits(context.settings, context.served_rates(), standing=standing).model_dump())
 
 
 def header_token(request: Request) -> str | None:

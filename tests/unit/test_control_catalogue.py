@@ -70,6 +70,16 @@ def test_a_step_is_the_dearest_that_any_model_tier_and_service_tier_can_bring() 
     assert extension_step([], 4096) == 0
 
 
+def test_tiers_of_speed_and_place_may_come_together() -> None:
+    rate = replace(RATE, service_tiers={"fast": 20_000, "geo_us": 11_000, "flex": 5_000})
+
+    assert extension_step([rate], 1_000_000) == 12_100_000  # 5 x 2 x 1.1 x 1.1
+
+
+def test_models_whose_hold_never_grows_have_no_step() -> None:
+    assert extension_step([replace(RATE, hidden_output=True), replace(RATE, kind="embedding")], 4096) == 0
+
+
 @pytest.mark.parametrize(("mode", "line", "bound"), [("finish", 1_000_000, 1_000_000 + 64 * 22_528), ("cut", 0, 64 * 22_528), ("strict", 0, 0)])
 def test_each_mode_has_its_own_bound_below_zero(mode: str, line: int, bound: int) -> None:
     answer = limits(Settings.model_validate({"ledger": {"on_exhausted": mode}}), [RATE])
