@@ -16,14 +16,15 @@ import structlog
 from ledger.balances import Balances
 from ledger.changes import apply_due
 from ledger.entries import SHARDS
-from ledger.errors import BalanceUnavailable, BrokenInvariant, JournalUnavailable, LedgerError, NotPostedYet
+from ledger.errors import BalanceUnavailable, BrokenInvariant, JournalUnavailable, LedgerError, NotPostedYet, WrongStore
 from ledger.holds import OutboxEntry, ShardMeta
+from ledger.hot_audit import write_heads
 from ledger.journal import Pool, ShardPosition, journal_answers, journal_transaction, lock_shards, now_ms, read_shards
 from ledger.posting import Posting
-from ledger.postings import key_digest
 from ledger.queries import SQL
 from ledger.rebuild import needs_rebuild, rebuild_shard
 from ledger.trimming import trim_shard
+from ledger.watermarks import tail_matches
 from telemetry import metrics
 
 log = structlog.get_logger("ledger")
@@ -38,7 +39,7 @@ REBUILDS_AT_ONCE: Final = 4
 REBUILD_PAUSE_SECONDS_MAX: Final = 60.0
 GAP_TRIES: Final = 5
 MONTH_SECONDS: Final = 3600.0
-HEADS_SECONDS: Final = 5.0
+HEADS_SECONDS: Final = 10.0
 
 
 @dataclass(slots=True)
@@ -106,7 +107,8 @@ class Poster:
         self._rebuilding: set[int] = set()
         self._rebuild_slots = asyncio.Semaphore(REBUILDS_AT_ONCE)
         self._retry_at: dict[int, tuple[float, int]] = {}
-        self._trim_at, self._months_at, self._trim_next = 0.0, 0.0, 0
+        self._trim_at, self._months_at, self._heads_at, self._trim_next = 0.0, 0.0, 0.0, 0
+        self._heads: dict[int, int] = {}
 
     async def run(self, stop: asyncio.Event) -> None:
         """Post until `stop` is set; a store that is away is awaited with growing pauses."""
@@ -128,6 +130,8 @@ class Poster:
 
     async def turn(self, group: asyncio.TaskGroup) -> float:
         """Look at every shard once and post what there is; return how long to pause."""
+        if not self._balances.instance:
+            await self._learn_instance()
         async with journal_answers():
             positions = await read_shards(self._pool)  # before Redis, so that Redis can only be ahead of it
         metas = await self._balances.read_all_meta()
@@ -136,7 +140,7 @@ class Poster:
         entries = await self._read(group, positions, waiting)
         posted = await self._post(group, entries, {shard: healthy[shard].epoch for shard in entries})
         await self._apply(positions, healthy)
-        await self._housekeep(healthy)
+        await self._housekeep(positions, healthy)
         self._measure(positions, healthy, entries)
         if posted == 0:
             return IDLE_PAUSE_SECONDS
@@ -168,17 +172,8 @@ class Poster:
 
     async def _heal_watermark(self, shard: int, meta: ShardMeta, position: ShardPosition) -> bool:
         """Set a watermark that a crash left behind, once it is proven that Redis has just what the journal has."""
-        after = meta.posted
-        while after < position.posted_seq:
-            page = await self._balances.read_outbox(shard, after=after, count=min(BATCH_MAX, position.posted_seq - after))
-            if [entry.seq for entry in page] != list(range(after + 1, after + 1 + len(page))) or not page:
-                return False
-            digests = {key_digest(entry.key) for entry in page if entry.kind != "apply"}
-            async with journal_answers():
-                known = await self._pool.fetch(SQL["known_keys"], list(digests))
-            if len(known) != len(digests):
-                return False
-            after = page[-1].seq
+        if not await tail_matches(self._pool, self._balances, shard, after=meta.posted, through=position.posted_seq):
+            return False
         await self._mark(shard, meta.epoch, position.posted_seq)
         return True
 
@@ -255,18 +250,38 @@ class Poster:
             self._gaps.pop(shard, None)
             self._rebuilding.discard(shard)
 
-    async def _housekeep(self, healthy: Mapping[int, ShardMeta]) -> None:
-        """Make next months' partitions hourly; trim one shard's outbox a turn, each about once a minute."""
+    async def _learn_instance(self) -> None:
+        """Take the instance from the journal: this process must never rebuild the shards of another one."""
+        async with journal_answers():
+            row = await self._pool.fetchrow(SQL["read_instance"])
+        if row is None:
+            raise WrongStore("the database has no instance: start it with `level5 migrate` or `level5 up` first")
+        self._balances.instance = row["instance_id"]
+
+    async def _housekeep(self, positions: Mapping[int, ShardPosition], healthy: Mapping[int, ShardMeta]) -> None:
+        """Make next months' partitions hourly, remember chain heads, trim one shard's outbox a turn, each about once a minute."""
         now = time.monotonic()
         if now >= self._months_at:
             async with journal_answers():
                 await self._pool.execute(SQL["ensure_months_ahead"])
             self._months_at = now + MONTH_SECONDS
+        if now >= self._heads_at:
+            self._heads_at = now + HEADS_SECONDS
+            await self._remember_heads(positions, healthy)
         if now >= self._trim_at:
             shard, self._trim_next = self._trim_next, (self._trim_next + 1) % SHARDS
             self._trim_at = now + TRIM_SECONDS / SHARDS
             if shard in healthy:
                 await trim_shard(self._balances, shard, posted=healthy[shard].posted, before_ms=now_ms() - self._retention_ms)
+
+    async def _remember_heads(self, positions: Mapping[int, ShardPosition], healthy: Mapping[int, ShardMeta]) -> None:
+        """Keep the ends of the chains in Redis and in the log, so that a tail cut off the journal shows."""
+        moved = [position for shard, position in positions.items() if shard in healthy and self._heads.get(shard, 0) != position.chain_seq]
+        if not moved:
+            return
+        await write_heads(self._balances, moved)
+        self._heads.update({position.shard: position.chain_seq for position in moved})
+        log.info("chain_heads", heads={position.shard: f"{position.chain_seq}:{position.chain_head.hex()}" for position in moved})
 
     async def _measure_blind(self) -> None:
         """Show how the outbox grows while the journal is away."""

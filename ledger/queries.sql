@@ -176,3 +176,63 @@ FROM statement
 WHERE account_id = $1 AND ($2::bigint IS NULL OR n < $2) AND ($3::text[] IS NULL OR type = ANY($3)) AND ($4::text IS NULL OR model = $4)
     AND ($5::timestamptz IS NULL OR created_at >= $5) AND ($6::timestamptz IS NULL OR created_at < $6)
 ORDER BY n LIMIT $7 OFFSET $8;
+
+-- name: audit_position
+SELECT chain_seq, chain_head FROM shards WHERE shard = $1;
+
+-- name: audit_rows
+SELECT shard, seq, settled_at, occurred_at, kind, key, account_id, accounts, amounts, numerator, rate_card, detail, hash
+FROM journal WHERE shard = $1 AND seq > $2 ORDER BY seq;
+
+-- name: audit_keys
+SELECT journal.seq, journal.key
+FROM journal LEFT JOIN journal_keys AS keys
+    ON keys.key_sha256 = sha256(convert_to(journal.key, 'UTF8')) AND keys.shard = journal.shard AND keys.seq = journal.seq
+WHERE journal.shard = $1 AND keys.seq IS NULL ORDER BY journal.seq LIMIT $2;
+
+-- name: audit_accounts
+SELECT id, balance FROM accounts WHERE shard = $1;
+
+-- name: audit_house
+SELECT account, balance FROM house_balances WHERE shard = $1;
+
+-- name: audit_lines
+SELECT account_id, n, before FROM (
+    SELECT statement.account_id, statement.n, statement.amount, statement.balance_after,
+        coalesce(lag(statement.n) OVER lines, 0) AS before, coalesce(lag(statement.balance_after) OVER lines, 0) AS balance_before
+    FROM statement JOIN accounts ON accounts.id = statement.account_id
+    WHERE accounts.shard = $1
+    WINDOW lines AS (PARTITION BY statement.account_id ORDER BY statement.n)
+) AS line
+WHERE n <> before + 1 OR balance_after <> balance_before + amount ORDER BY account_id, n LIMIT $2;
+
+-- name: audit_ends
+SELECT * FROM (
+    SELECT accounts.id, accounts.n, accounts.balance, accounts.statement_balance, coalesce(line.n, 0) AS last, coalesce(line.balance_after, 0) AS balance_after,
+        coalesce((SELECT sum(amount) FROM changes_due WHERE shard = $1 AND applied_epoch IS NULL AND account_id = accounts.id), 0) AS due
+    FROM accounts LEFT JOIN LATERAL (
+        SELECT n, balance_after FROM statement WHERE account_id = accounts.id ORDER BY n DESC LIMIT 1) AS line ON true
+    WHERE accounts.shard = $1
+) AS ends
+WHERE n <> last OR statement_balance <> balance_after OR balance <> statement_balance + due ORDER BY id LIMIT $2;
+
+-- name: audit_sums
+SELECT (SELECT coalesce(sum(balance), 0) FROM accounts) AS customers, (SELECT coalesce(sum(balance), 0) FROM house_balances) AS house,
+    (SELECT coalesce(sum(balance), 0) FROM house_balances WHERE account = 'vault:usdc') AS vault;
+
+-- name: accounts_of_shards
+SELECT id, shard FROM accounts ORDER BY id;
+
+-- name: recent_accounts
+SELECT id, shard FROM accounts WHERE active_at > now() - make_interval(secs => $1) ORDER BY active_at DESC LIMIT $2;
+
+-- name: lines_at
+SELECT statement.account_id, statement.balance_after
+FROM unnest($1::bigint[], $2::bigint[]) AS wanted (account_id, n)
+JOIN statement ON statement.account_id = wanted.account_id AND statement.n = wanted.n;
+
+-- name: not_opened_yet
+SELECT account_id FROM changes_due WHERE shard = $1 AND applied_epoch IS NULL AND key LIKE 'open:%';
+
+-- name: row_hash
+SELECT hash FROM journal WHERE shard = $1 AND seq = $2;

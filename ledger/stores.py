@@ -10,6 +10,7 @@ import structlog
 from redis.exceptions import RedisError
 
 from ledger.balances import Balances
+from ledger.durability import durability_findings
 from ledger.entries import HOUSE_SHARD
 from ledger.errors import BalanceUnavailable, WrongStore
 from ledger.holds import ShardMeta
@@ -79,14 +80,10 @@ async def check_redis(balances: Balances) -> None:
         WrongStore: its `maxmemory-policy` evicts.
         BalanceUnavailable: it did not answer.
     """
-    async with redis_answers():
-        memory = await balances.redis.info("memory")
-        persistence = await balances.redis.info("persistence")
-    policy = str(memory.get("maxmemory_policy", "noeviction"))
-    if policy != "noeviction":
-        raise WrongStore(f"this Redis may evict balances (maxmemory-policy {policy}): set maxmemory-policy noeviction")
-    if not int(persistence.get("aof_enabled", 0)):
-        log.warning("redis_not_durable", advice="set appendonly yes and appendfsync always; what a crash loses is rebuilt from the journal and the workers")
+    for finding in await durability_findings(balances.redis):
+        if finding.refuse:
+            raise WrongStore(f"Redis: {finding.setting} {finding.text}")
+        log.warning("redis_setting", setting=finding.setting, advice=finding.text)
 
 
 async def _read_journal(pool: Pool) -> Identity | None:

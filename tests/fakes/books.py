@@ -3,13 +3,14 @@
 import asyncio
 import time
 from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass, field
 
 from ledger.accounts import Account, Accounts, NewAccount
 from ledger.balances import Balances, Hold, HoldPolicy, connect_redis
 from ledger.entries import ChargeRecord, RequestId, UsageLine
-from ledger.journal import Pool, open_pool, read_shards
+from ledger.errors import JournalUnavailable
+from ledger.journal import Pool, journal_answers, open_pool, read_shards
 from ledger.migrate import migrate
 from ledger.money import Microunits
 from ledger.poster import Poster
@@ -70,7 +71,9 @@ class Books:
 
     async def is_level(self) -> bool:
         """Whether both stores are whole and the journal has all that Redis did."""
-        positions, metas = await read_shards(self.pool), await self.balances.read_all_meta()
+        async with journal_answers():
+            positions = await read_shards(self.pool)
+        metas = await self.balances.read_all_meta()
         return all(
             not needs_rebuild(positions[shard], meta) and meta is not None
             and (meta.seq, meta.due_seq, meta.posted) == (positions[shard].posted_seq, positions[shard].due_seq, positions[shard].posted_seq)
@@ -83,9 +86,10 @@ class Books:
         deadline = time.monotonic() + seconds_max
         async with asyncio.TaskGroup() as group:
             while True:
-                await poster.turn(group)
-                if await self.is_level():
-                    return
+                with suppress(JournalUnavailable):  # connections to a database that was replaced
+                    await poster.turn(group)
+                    if await self.is_level():
+                        return
                 if time.monotonic() > deadline:
                     raise TimeoutError("the poster does not get the stores level")
                 await asyncio.sleep(0.005)
