@@ -11,6 +11,8 @@ from control.schemas import HealthAnswer
 from ledger.holds import Standing
 from ledger.tokens import parse_token
 
+TOKEN_PREFIX = "l5_"
+
 
 async def health(request: Request) -> Response:
     """Tell the state of every component: 200 when all are well, else 503."""
@@ -49,16 +51,16 @@ async def limits(request: Request) -> Response:
 def header_token(request: Request) -> str | None:
     """Return the api_token of the Authorization or x-api-key header, None where neither is sent.
 
+    Where both are there, the one that looks like ours counts, as in the proxy: SDKs send a key of their own beside it.
+
     Raises:
-        ApiError: 401 for an Authorization of another scheme.
+        ApiError: 401 for an Authorization of another scheme alone.
     """
-    authorization = request.headers.get("authorization")
-    if authorization is None:
-        return request.headers.get("x-api-key")
-    scheme, _, credential = authorization.strip().partition(" ")
-    if scheme.lower() != "bearer":
+    scheme, _, credential = request.headers.get("authorization", "").strip().partition(" ")
+    texts = [text for text in (credential.strip() if scheme.lower() == "bearer" else "", request.headers.get("x-api-key", "").strip()) if text]
+    if not texts and scheme:
         raise ApiError(401, "invalid_token", message="Send the api_token as `Authorization: Bearer <api_token>`.", headers={"WWW-Authenticate": "Bearer"})
-    return credential.strip()
+    return next((text for text in texts if text.startswith(TOKEN_PREFIX)), texts[0] if texts else None)
 
 
 def _health_answer(context: ControlContext, state: Health) -> HealthAnswer:

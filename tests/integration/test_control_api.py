@@ -313,7 +313,8 @@ async def test_limits_tell_the_most_there_is_and_with_a_token_your_own(control: 
     assert general["overdraft_bound"] == general["line"] + 64 * general["step"]
     assert own["line"] == 0  # nothing was charged yet
     assert own["overdraft_bound"] == 64 * own["step"]
-    assert by_key == own
+    both = (await control.client.get("/v1/limits", headers={"Authorization": "Bearer unused", "x-api-key": registered["api_token"]})).json()
+    assert by_key == both == own
 
 
 async def test_an_operators_own_line_for_an_account_shows_in_its_limits(control: Control) -> None:
