@@ -288,7 +288,7 @@ class GatewayStream(HttpStream):
 
     def _to_client(self, command: SendHttp) -> layer.CommandGenerator[None]:
         event = command.event
-        if self.detached:
+        if self.detached or (isinstance(event, ResponseData) and self.flow.request.method == "HEAD"):
             return
         if isinstance(event, ResponseHeaders) and event.response.status_code >= 200:
             self.head_sent = True

@@ -227,26 +227,26 @@ async def test_a_balance_for_three_serves_three_of_many(stage: Stage) -> None:
     await stage.settled(account, charges=3)
 
 
-async def test_a_closed_shard_is_503_and_nothing_is_sent(stage: Stage) -> None:
-    account = await stage.open_account()
+async def test_a_closed_shard_is_503_and_nothing_is_sent(lone_stage: Stage) -> None:
+    account = await lone_stage.open_account()
     token = parse_token(account.api_token)
-    await stage.books.balances.close_shard(token.shard, stage.books.balances.epoch(token.shard))
+    await lone_stage.books.balances.close_shard(token.shard, lone_stage.books.balances.epoch(token.shard))
 
-    response = await stage.messages(account)
+    response = await lone_stage.messages(account)
 
     assert response.status_code == 503
     assert response.headers["retry-after"]
-    assert stage.provider.asked == []
+    assert lone_stage.provider.asked == []
 
 
-async def test_without_redis_nothing_is_served(stage: Stage, valkey_server: Any) -> None:
-    account = await stage.open_account()
+async def test_without_redis_nothing_is_served(lone_stage: Stage, valkey_server: Any) -> None:
+    account = await lone_stage.open_account()
     valkey_server.stop()
 
-    response = await stage.messages(account)
+    response = await lone_stage.messages(account)
 
     assert response.status_code == 503
-    assert stage.provider.asked == []
+    assert lone_stage.provider.asked == []
 
 
 async def test_a_provider_without_a_key_is_503_with_the_reason(make_stage: Callable[..., Any]) -> None:

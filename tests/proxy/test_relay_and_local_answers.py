@@ -1,0 +1,92 @@
+"""What is not billed: the control API behind the same port, models, probes, token counts."""
+
+import json
+
+import httpx
+
+from tests.fakes.gateway import Stage
+from tests.fakes.raw_provider import answer, says
+
+
+async def test_other_paths_go_to_control_with_the_peer_told_unforgeably(stage: Stage) -> None:
+    stage.control.script = says(answer({"status": "ok"}, more="x-kept: 1\r\n"))
+
+    response = await stage.client.post(
+        f"{stage.url}/v1/register?a=b", json={"name": "x"}, headers={"x-level5-peer": "6.6.6.6", "x-level5-peer-key": "guess", "authorization": "Bearer abc"}
+    )
+
+    assert (response.status_code, response.json(), response.headers["x-kept"]) == (200, {"status": "ok"}, "1")
+    [asked] = stage.control.asked
+    assert asked.line == "POST /v1/register?a=b HTTP/1.1"
+    assert [value for name, value in asked.headers if name.lower() == "x-level5-peer"] == ["127.0.0.1"]
+    assert "guess" not in str(asked.headers)
+    assert asked.header("authorization") == "Bearer abc"
+    assert asked.json == {"name": "x"}
+
+
+async def test_an_accounts_own_pages_go_to_control(stage: Stage) -> None:
+    account = await stage.open_account()
+
+    response = await stage.client.get(f"{stage.url}/proxy/{account.api_token}/balance")
+
+    assert response.json() == {"from": "control"}
+    assert stage.control.asked[0].line == f"GET /proxy/{account.api_token}/balance HTTP/1.1"
+
+
+async def test_a_control_api_that_is_away_is_503(stage: Stage) -> None:
+    await stage.control.stop()
+
+    response = await stage.client.get(f"{stage.url}/health")
+
+    assert response.status_code == 503
+    assert response.json()["error"]["code"] == "temporarily_unavailable"
+
+
+async def test_control_errors_pass_as_they_are(stage: Stage) -> None:
+    stage.control.script = says(answer({"error": "no"}, status=401))
+
+    assert (await stage.client.get(f"{stage.url}/v1/keys")).status_code == 401
+
+
+async def test_the_priced_models_are_listed_in_both_dialects(stage: Stage) -> None:
+    account = await stage.open_account()
+    token = {"authorization": f"Bearer {account.api_token}"}
+
+    openai = await stage.client.get(f"{stage.url}/v1/models", headers=token)
+    anthropic = await stage.client.get(f"{stage.url}/v1/models", headers=token | {"anthropic-version": "2023-06-01"})
+    one = await stage.client.get(f"{stage.url}/v1/models/gpt-4o", headers=token)
+    none = await stage.client.get(f"{stage.url}/v1/models/gpt-4z", headers=token)
+    stranger = await stage.client.get(f"{stage.url}/v1/models")
+
+    assert {"id": "gpt-4o", "object": "model", "created": 1735689600, "owned_by": "openai"} in openai.json()["data"]
+    assert anthropic.json()["data"][0]["type"] == "model"
+    assert one.json()["id"] == "gpt-4o"
+    assert (none.status_code, stranger.status_code) == (404, 401)
+    assert openai.headers["x-balance-remaining"] == "10000000"
+    assert stage.provider.asked == []
+
+
+async def test_a_probe_of_the_bare_base_is_200(stage: Stage) -> None:
+    account = await stage.open_account()
+
+    assert (await stage.client.head(f"{stage.url}/proxy/{account.api_token}")).status_code == 200
+    assert (await stage.client.get(f"{stage.url}/proxy/{account.api_token}/v1")).status_code == 200
+
+
+async def test_token_counts_are_forwarded_free_but_not_without_end(stage: Stage) -> None:
+    account = await stage.open_account(0)
+    stage.provider.script = says(answer({"input_tokens": 10_000}))
+    body = {"model": "claude-sonnet-4-6", "messages": [{"role": "user", "content": "Say hi"}]}
+
+    async def count() -> httpx.Response:
+        return await stage.client.post(f"{stage.url}/proxy/{account.api_token}/v1/messages/count_tokens", json=body)
+
+    first = await count()
+    statuses = [(await count()).status_code for _ in range(130)]
+
+    assert (first.status_code, first.json()) == (200, {"input_tokens": 10_000})
+    assert first.headers["x-level5-charge"] == "0"
+    assert stage.provider.asked[0].line == "POST /v1/messages/count_tokens HTTP/1.1"
+    assert json.loads(stage.provider.asked[0].body) == body
+    assert statuses.count(429) >= 5
+    await stage.settled(account, charges=0)
