@@ -11,7 +11,7 @@ from control.schemas import HealthAnswer
 from ledger.holds import Standing
 from ledger.tokens import parse_token
 
-TOKEN_PREFIX = "l5_"
+OUR_PREFIX = "l5_"
 
 
 async def health(request: Request) -> Response:
@@ -60,7 +60,7 @@ def header_token(request: Request) -> str | None:
     texts = [text for text in (credential.strip() if scheme.lower() == "bearer" else "", request.headers.get("x-api-key", "").strip()) if text]
     if not texts and scheme:
         raise ApiError(401, "invalid_token", message="Send the api_token as `Authorization: Bearer <api_token>`.", headers={"WWW-Authenticate": "Bearer"})
-    return next((text for text in texts if text.startswith(TOKEN_PREFIX)), texts[0] if texts else None)
+    return next((text for text in texts if text.startswith(OUR_PREFIX)), texts[0] if texts else None)
 
 
 def _health_answer(context: ControlContext, state: Health) -> HealthAnswer:
