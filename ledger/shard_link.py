@@ -40,14 +40,14 @@ META_FIELDS = ("epoch", "state", "seq", "due_seq", "posted", "instance", "mode")
 Answer = list[Any]  # status, seq, posted, then what the script adds
 
 
-def connect_redis(url: str) -> Redis:
+def connect_redis(url: str, *, command_seconds_max: float = COMMAND_SECONDS_MAX) -> Redis:
     """Return a client with bounded waits and a bounded number of connections. It repeats nothing by itself."""
     pool = BlockingConnectionPool.from_url(
         url,
         max_connections=CONNECTIONS_MAX,
-        timeout=COMMAND_SECONDS_MAX,
+        timeout=command_seconds_max,
         socket_connect_timeout=CONNECT_SECONDS_MAX,
-        socket_timeout=COMMAND_SECONDS_MAX,
+        socket_timeout=command_seconds_max,
         decode_responses=False,
         retry=Retry(NoBackoff(), 0),
     )

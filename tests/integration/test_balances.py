@@ -32,7 +32,7 @@ POLICY = HoldPolicy(overdraft_max=0, concurrent_max=64, ttl_ms=60_000, outbox_ma
 
 @pytest.fixture
 async def balances(redis_url: str) -> AsyncIterator[Balances]:
-    redis = connect_redis(redis_url)
+    redis = connect_redis(redis_url, command_seconds_max=10)
     books = Balances(redis, instance="instance-1")
     await open_books(books)
     yield books

@@ -70,7 +70,7 @@ class Place:
 
 @pytest.fixture
 async def place(redis_url: str, tmp_path: Path) -> AsyncIterator[Place]:
-    redis = connect_redis(redis_url)
+    redis = connect_redis(redis_url, command_seconds_max=10)
     balances = Balances(redis, instance="i")
     await balances.open_shard(SHARD, epoch=1, seq=0, due_seq=0, posted=0, instance="i", mode="sandbox")
     await balances.load()

@@ -1,0 +1,280 @@
+"""The real scripts on a real Valkey, driven at random beside the model of a shard.
+
+After every step both must have given the same answer; after every run the figures must be those that an
+auditor finds who reads nothing but the outbox.
+"""
+
+import json
+import random
+from collections.abc import AsyncIterator
+
+import pytest
+from shard_model import Account, Closed, RedisShard
+
+from ledger.balances import AccountRow, Balances, Hold, HoldPolicy, Renewal, connect_redis
+from ledger.entries import AccountId, ChargeRecord, RequestId, UsageLine
+from ledger.errors import BalanceUnavailable, HoldEnded, HoldUnknown, InsufficientFunds, ShardClosed
+from ledger.holds import OutboxEntry
+from ledger.money import Microunits
+from ledger.shard_link import epoch_prefix
+from ledger.tokens import ApiToken, mint_token
+
+SHARD = 3
+LINE_MAX = 40
+ACCOUNTS = (AccountId(1), AccountId(2**52))
+SCALES = (1, 2**40)  # small amounts, and amounts whose sums need every digit that Lua has
+POLICY = HoldPolicy(overdraft_max=LINE_MAX, concurrent_max=1000, ttl_ms=3_600_000, outbox_max=10**9)
+RUNS, STEPS = 16, 100
+
+
+@pytest.fixture
+async def balances(redis_url: str) -> AsyncIterator[Balances]:
+    redis = connect_redis(redis_url, command_seconds_max=10)
+    await redis.config_set("appendonly", "no")  # nothing here asks what survives a crash, and it makes thousands of calls
+    yield Balances(redis, instance="i")
+    await redis.aclose()
+
+
+class Pair:
+    """The real shard and the model of it, moved in lockstep."""
+
+    def __init__(self, balances: Balances, seed: int) -> None:
+        self.real, self.random, self.scale = balances, random.Random(seed), SCALES[seed % 2]
+        self.overdraft_max = LINE_MAX * self.scale
+        self.model = RedisShard()
+        self.tokens: dict[AccountId, ApiToken] = {account: mint_token(account, SHARD)[1] for account in ACCOUNTS}
+        self.holds: dict[str, Hold] = {}
+        self.lowest_line: dict[int, int] = {}
+
+    async def open(self) -> None:
+        await self.real.redis.flushall()
+        self.real._epochs.clear()
+        self.real._reached.clear()
+        await self.real.open_shard(SHARD, epoch=1, seq=0, due_seq=0, posted=0, instance="i", mode="sandbox")
+        for account in ACCOUNTS:
+            await self.change("open:" + str(account), account, 0)
+            await self.change("credit:" + str(account), account, self.amount(400))
+
+    def amount(self, most: int) -> int:
+        return self.random.randint(0, most) * self.scale + self.random.randint(0, 3) * (self.scale > 1)
+
+    def some_hold(self) -> Hold | None:
+        return self.random.choice(list(self.holds.values())) if self.holds else None
+
+    def token(self, account: int) -> ApiToken:
+        return self.tokens[AccountId(account)]
+
+    async def step(self) -> None:
+        steps = (
+            self.place,
+            self.place,
+            self.extend,
+            self.renew,
+            self.settle,
+            self.settle,
+            self.void,
+            self.expire,
+            self.credit,
+            self.late,
+            self.post,
+            self.rebuild,
+        )
+        await self.random.choices(steps, weights=(3, 3, 3, 2, 3, 2, 2, 2, 1, 1, 1, 0.3))[0]()
+        if self.random.random() < 0.3:
+            await self.compare()
+
+    async def place(self) -> None:
+        old = self.some_hold()
+        account = self.random.choice(ACCOUNTS)
+        request = old.request_id if old and old.epoch == self.model.epoch and self.random.random() < 0.3 else RequestId(f"q{len(self.holds)}")
+        account = old.token.account if old and request == old.request_id else account
+        minimum, amount = sorted((self.amount(300), self.amount(300)))
+        expected = self.model.place(self.model.epoch, account, request, minimum=minimum, amount=amount, overdraft_max=self.overdraft_max)
+        policy = HoldPolicy(overdraft_max=self.overdraft_max, concurrent_max=1000, ttl_ms=3_600_000, outbox_max=10**9)
+        try:
+            hold = await self.real.place_hold(self.token(account), request, minimum=minimum, amount=amount, policy=policy)
+        except InsufficientFunds:
+            assert expected == ("insufficient", 0)
+        except HoldEnded:
+            assert expected == ("ended", 0)
+        else:
+            assert expected == ("ok", hold.amount)
+            self.holds[request] = hold
+
+    async def extend(self) -> None:
+        if (hold := self.some_hold()) is None or hold.epoch != self.model.epoch:
+            return
+        amount = self.amount(400)
+        expected = self.model.extend(hold.epoch, hold.request_id, amount, overdraft_max=self.overdraft_max)
+        try:
+            extended = await self.real.extend(hold, amount, overdraft_max=self.overdraft_max)
+        except InsufficientFunds:
+            assert expected[0] == "insufficient"
+        except HoldUnknown:
+            assert expected[0] == "unknown"
+        else:
+            assert expected == ("ok", extended.amount)
+
+    async def renew(self) -> None:
+        holds = [hold for hold in self.holds.values() if hold.epoch == self.model.epoch and self.random.random() < 0.5]
+        charges = [self.amount(200) if self.random.random() < 0.5 else None for _ in holds]
+        expected = {hold.request_id for hold, charge in zip(holds, charges, strict=True) if not self.model.renew(hold.epoch, hold.request_id, charge)}
+        renewals = [
+            Renewal(hold=hold, charge=Microunits(charge or 0), detail="" if charge is None else record_of(hold.request_id, charge).to_json())
+            for hold, charge in zip(holds, charges, strict=True)
+        ]
+        assert await self.real.renew(renewals, ttl_ms=3_600_000) == expected
+
+    async def settle(self) -> None:
+        if (hold := self.some_hold()) is None:
+            return
+        charge = self.amount(350)
+        try:
+            expected = self.model.settle(hold.epoch, hold.token.account, hold.request_id, charge)
+        except Closed:
+            with pytest.raises(ShardClosed):
+                await self.real.settle(hold, record_of(hold.request_id, charge))
+            return
+        try:
+            settlement = await self.real.settle(hold, record_of(hold.request_id, charge))
+        except HoldUnknown:
+            assert expected[0] == "unknown"
+        else:
+            assert expected == ("duplicate" if settlement.repeated else "ok", settlement.charge, settlement.seq)
+
+    async def void(self) -> None:
+        if (hold := self.some_hold()) is None or hold.epoch != self.model.epoch:
+            return
+        self.model.void(hold.epoch, hold.request_id)
+        await self.real.void(hold)
+
+    async def expire(self) -> None:
+        """Let the deadlines of some holds pass; the order is that of the deadlines."""
+        chosen = [request for request in sorted(self.model.holds) if self.random.random() < 0.3]
+        for request in chosen:
+            self.model.expire(self.model.epoch, request)
+            await self.real.redis.zadd(f"{epoch_prefix(SHARD, self.model.epoch)}holds", {request: 1})
+        assert await self.real.expire(SHARD) == len(chosen)
+
+    async def credit(self) -> None:
+        await self.change(f"credit:{self.random.random()}", self.random.choice(ACCOUNTS), self.amount(300) - self.amount(100))
+
+    async def late(self) -> None:
+        await self.change(self.random.choice(("charge:", "adjust:")) + str(self.random.random()), self.random.choice(ACCOUNTS), -self.amount(50))
+
+    async def change(self, key: str, account: AccountId, amount: int) -> None:
+        due = self.model.due_seq + self.random.choice((1, 1, 1, 0, 2))
+        for number in {due, self.model.due_seq + 1}:
+            expected = self.model.apply(self.model.epoch, number, account, key, amount)
+            fields = {"status": "active", f"t:{self.token(account).digest}": "1"}
+            assert await self.real.apply_change(SHARD, due_seq=number, account=account, key=key, amount=amount, fields=fields, detail="{}") == expected
+
+    async def post(self) -> None:
+        posted = self.random.randint(self.model.posted, self.model.seq)
+        self.model.mark(self.model.epoch, posted)
+        await self.real.mark_posted(SHARD, self.model.epoch, posted)
+
+    async def rebuild(self) -> None:
+        """Open the next epoch with the balances as they are; every hold is forgotten, some are placed again."""
+        old, epoch = self.model, self.model.epoch + 1
+        accounts = {account: Account(balance=figures.balance, n=figures.n, charged=figures.charged) for account, figures in old.accounts.items()}
+        self.model = RedisShard(epoch=epoch, seq=old.seq, due_seq=old.due_seq, posted=old.seq, accounts=accounts, out=old.out)
+        rows = [self.row_of(account, figures) for account, figures in accounts.items()]
+        await self.real.close_shard(SHARD)
+        with pytest.raises(BalanceUnavailable):
+            await self.real.authenticate(self.tokens[ACCOUNTS[0]])
+        await self.real.write_accounts(SHARD, epoch, rows)
+        assert await self.real.account_totals(SHARD, epoch) == (len(rows), sum(row.balance for row in rows))
+        await self.real.open_shard(SHARD, epoch=epoch, seq=old.seq, due_seq=old.due_seq, posted=old.seq, instance="i", mode="sandbox")
+        await self.real.drop_epoch(SHARD, epoch - 1)
+        for request, hold in list(self.holds.items()):
+            if request in old.holds and self.random.random() < 0.5:
+                assert self.model.replace(epoch, hold.token.account, request, hold.amount) == "ok"
+                self.holds[request] = await self.real.replace_hold(hold, policy=POLICY)
+
+    def row_of(self, account: int, figures: Account) -> AccountRow:
+        tokens = {self.token(account).digest: True}
+        return AccountRow(account=AccountId(account), balance=figures.balance, n=figures.n, charged=figures.charged, status="active", tokens=tokens)
+
+    async def compare(self) -> None:
+        meta = await self.real.read_meta(SHARD)
+        assert meta is not None
+        model = self.model
+        assert (meta.epoch, meta.seq, meta.due_seq, meta.posted) == (model.epoch, model.seq, model.due_seq, model.posted)
+        for account in ACCOUNTS:
+            standing = await self.real.authenticate(self.tokens[account])
+            figures = model.account(account)
+            assert (standing.balance, standing.held, standing.available, standing.charged) == (
+                figures.balance, figures.held, figures.balance - figures.held, figures.charged,
+            )  # fmt: skip
+            assert await self.real.account_state(account, SHARD) == (figures.n, figures.balance)
+
+    async def audit(self) -> None:
+        """Know nothing but the outbox and the holds, and come to the same figures."""
+        entries = await self.real.read_outbox(SHARD, after=0, count=10_000)
+        assert [entry.seq for entry in entries] == list(range(1, len(entries) + 1))
+        assert len({entry.key for entry in entries if entry.kind != "apply"}) == sum(entry.kind != "apply" for entry in entries)
+        assert [entry.due for entry in entries if entry.kind == "apply"] == list(range(1, self.model.due_seq + 1))
+        prefix = epoch_prefix(SHARD, self.model.epoch)
+        for account in ACCOUNTS:
+            own = [entry for entry in entries if entry.account == account]
+            numbered = [entry for entry in own if entry.n is not None]
+            assert [entry.n for entry in numbered] == list(range(1, len(numbered) + 1))
+            running = 0
+            for entry in own:
+                running += entry.amount
+                assert entry.balance == running
+            state = await self.real.account_state(account, SHARD)
+            assert state == (len(numbered), running)
+            assert (await self.real.authenticate(self.tokens[account])).charged == charged_in(own)
+        held = dict.fromkeys(ACCOUNTS, 0)
+        for request in await self.real.redis.zrange(f"{prefix}holds", 0, -1):
+            account, amount = await self.real.redis.hmget(f"{prefix}h:{request.decode()}", ["account", "amount"])
+            held[AccountId(int(account))] += int(amount)
+        assert held == {account: (await self.real.authenticate(self.tokens[account])).held for account in ACCOUNTS}
+        for entry in entries:
+            if entry.kind == "charge":
+                assert ChargeRecord.from_json(entry.detail).amount == -entry.amount
+            assert json.loads(entry.detail) is not None
+
+
+def charged_in(entries: list[OutboxEntry]) -> int:
+    return -sum(entry.amount for entry in entries if entry.key.startswith(("charge:", "adjust:")))
+
+
+def record_of(request_id: RequestId, amount: int) -> ChargeRecord:
+    return ChargeRecord(
+        request_id=request_id, provider="openai", model="m", operation="responses", lines=(UsageLine(provider="openai", model="m"),),
+        amount=Microunits(amount), provider_leg=Microunits(amount), numerator=amount * 10**6, list_numerator=amount * 10**6, rate_card="c", started_at=0,
+    )  # fmt: skip
+
+
+async def test_the_scripts_do_what_the_model_does_and_an_auditor_agrees(balances: Balances) -> None:
+    for seed in range(RUNS):
+        pair = Pair(balances, seed)
+        await pair.open()
+        for _ in range(STEPS):
+            await pair.step()
+        await pair.audit()
+
+
+async def test_holds_and_exact_charges_never_reach_below_the_line(balances: Balances) -> None:
+    """Whatever many holds and extensions ask for, what is granted in all stays within the balance and the line."""
+    for seed in range(8):
+        pair = Pair(balances, seed)
+        await pair.open()
+        for _ in range(80):
+            await pair.random.choice((pair.place, pair.extend))()
+            for hold in list(pair.holds.values()):
+                if pair.random.random() < 0.2:
+                    granted = pair.model.holds[hold.request_id].amount if hold.request_id in pair.model.holds else 0
+                    charge = pair.random.randint(0, granted)
+                    pair.model.settle(1, hold.token.account, hold.request_id, charge)
+                    await balances.settle(hold, record_of(hold.request_id, charge))
+                    del pair.holds[hold.request_id]
+            for account in ACCOUNTS:
+                standing = await balances.authenticate(pair.tokens[account])
+                assert standing.available >= -pair.overdraft_max
+                assert standing.balance >= -pair.overdraft_max
+                assert standing.available >= -(standing.charged // 10)
+        await pair.compare()
