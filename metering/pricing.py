@@ -6,13 +6,14 @@ all lines of a request is rounded up once. The same sum at list prices is what t
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from decimal import Decimal
 
 from ledger.entries import ChargeRecord, RequestId, UsageLine
 from ledger.money import Microunits, charge_from_numerator
 from metering.rate_cards import RateCard
 from metering.rates import BPS, Prices, Rate, effective
 
-__all__ = ["Price", "RateCard", "charge_record", "price_record", "price_usage", "tier_bps"]
+__all__ = ["Price", "RateCard", "charge_record", "cost_differs", "price_record", "price_usage", "tier_bps"]
 
 NEUTRAL_TIERS = frozenset({"standard", "default", "auto"})
 _MILLION = 1_000_000
@@ -100,6 +101,17 @@ def price_usage(lines: Sequence[UsageLine], card: RateCard, *, at_ms: int, reque
         list_numerator=list_numerator,
         doubts=tuple(doubts),
     )
+
+
+def cost_differs(provider_cost_usd: str, price: Price) -> bool:
+    """Tell whether the provider's own cost is off our list price by more than a hundredth and a microunit.
+
+    A cross-check only, never the source of a charge: such a difference means that the rate card is out
+    of date, or that the provider bills something that its usage does not show.
+    """
+    # Millionths of a microunit; the text was checked where it was read.
+    cost = Decimal(provider_cost_usd).scaleb(12)
+    return abs(cost - price.list_numerator) > max(Decimal(price.list_numerator) / 100, _MILLION)
 
 
 def _is_dearer(rate: Rate, requested: Rate) -> bool:

@@ -5,8 +5,9 @@ from metering.rates import Rate
 from metering.requests import MeteredRequest
 from metering.tally_anthropic import AnthropicMeter
 from metering.tally_chat import ChatMeter
-from metering.tally_core import BodyTally, FreeTally, Meter, StreamTally, Tally, Terms
+from metering.tally_core import BodyTally, FreeTally, StreamTally, Tally
 from metering.tally_embeddings import EmbeddingsMeter, EmbeddingsTally
+from metering.tally_meter import Meter, Terms
 from metering.tally_responses import ResponsesMeter
 
 __all__ = ["Tally", "open_tally"]

@@ -11,7 +11,7 @@ from dataclasses import dataclass, field, replace
 from typing import Any
 
 from ledger.entries import UsageLine
-from metering.tally_core import BYTES_PER_TOKEN, NEUTRAL_TIERS, STRING, TOKENS_AROUND_TOOL_CALL, Meter, Terms
+from metering.tally_meter import BYTES_PER_TOKEN, NEUTRAL_TIERS, STRING, TOKENS_AROUND_TOOL_CALL, Meter, Terms
 from metering.usage import UnreadableUsage, as_object, as_text, count, count_or_none, error_text, sub_object
 
 NEUTRAL_GEOS = frozenset({"", "global", "not_available"})
@@ -152,6 +152,10 @@ class AnthropicMeter(Meter):
         self._thinking_bytes += sum(map(len, _THINKING.findall(block)))
         self._signature_bytes += sum(map(len, _SIGNATURE.findall(block)))
 
+    def output_seen(self) -> bool:
+        """Tell whether any output has come; a signature is that of thinking, shown or not."""
+        return super().output_seen() or self._signature_bytes > 0
+
     def output_estimate(self) -> int:
         """Return the estimate; a signature holds the whole thinking, of which a stream may show nothing."""
         unseen = self._signature_bytes // SIGNATURE_BYTES_PER_TOKEN - self._thinking_bytes // BYTES_PER_TOKEN
@@ -228,12 +232,17 @@ class AnthropicMeter(Meter):
     def _line_tier(self) -> str | None:
         """Return tier, place and speed of the answer, those that may change the price, joined by `+`."""
         figures = self._figures
-        parts = [self.terms.line_tier(figures.service_tier)]
-        if figures.geo and figures.geo not in NEUTRAL_GEOS:
-            parts.append(f"geo_{figures.geo}")
-        if figures.speed and figures.speed not in NEUTRAL_TIERS:
-            parts.append(f"speed_{figures.speed}")
+        parts = [
+            self.terms.line_tier(figures.service_tier),
+            self._modifier("geo", figures.geo, NEUTRAL_GEOS),
+            self._modifier("speed", figures.speed, NEUTRAL_TIERS),
+        ]
         return "+".join(part for part in parts if part) or None
+
+    def _modifier(self, prefix: str, answered: str | None, neutral: frozenset[str]) -> str | None:
+        if answered is None:
+            return self.terms.asked_tier(f"{prefix}_")
+        return None if answered in neutral else f"{prefix}_{answered}"
 
 
 def _plus(kept: int | None, more: int | None) -> int | None:

@@ -9,7 +9,7 @@ from dataclasses import replace
 from typing import Any
 
 from ledger.entries import UsageLine
-from metering.tally_core import STRING, Meter, Terms
+from metering.tally_meter import STRING, Meter, Terms
 from metering.usage import UnreadableUsage, as_object, cost_text, count, count_or_none, error_text, sub_object
 
 TOKENS_AROUND_FUNCTION_CALL = 16

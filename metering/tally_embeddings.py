@@ -10,7 +10,8 @@ from typing import Any
 
 from ledger.entries import UsageLine
 from metering.tally_chat import openai_line
-from metering.tally_core import BodyTally, Meter, Terms
+from metering.tally_core import BodyTally
+from metering.tally_meter import Meter, Terms
 from metering.usage import Ending, Reading, UnreadableUsage, cost_text
 
 PARSED_BYTES_MAX = 1024 * 1024

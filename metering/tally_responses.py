@@ -12,7 +12,7 @@ from typing import Any
 
 from ledger.entries import UsageLine
 from metering.tally_chat import TOKENS_AROUND_FUNCTION_CALL, openai_line
-from metering.tally_core import STRING, Meter, Terms
+from metering.tally_meter import STRING, Meter, Terms
 from metering.usage import UnreadableUsage, as_object, as_text, cost_text, error_text
 
 _TERMINAL = frozenset({"response.completed", "response.incomplete", "response.failed", "response.cancelled"})

@@ -146,6 +146,7 @@ def check_nothing_billed(reading: Reading, expected: dict[str, Any]) -> None:
         assert reading.ended is Ending.ERROR
         assert reading.error is not None
         assert not reading.output_seen
+        assert reading.estimated is None
     elif expected.get("stream_done"):
         # A stream that came without figures because nobody asked for them: the gateway asks, so this one counts as unreadable.
         assert reading.ended is Ending.UNREADABLE

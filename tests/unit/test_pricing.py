@@ -5,7 +5,7 @@ from typing import Any
 import pytest
 
 from ledger.entries import RequestId, UsageLine
-from metering.pricing import charge_record, price_record, price_usage, tier_bps
+from metering.pricing import charge_record, cost_differs, price_record, price_usage, tier_bps
 from metering.rate_cards import RateCard, loose_name, strip_date
 from metering.rates import Prices, Rate, Tier, UnknownModel
 
@@ -182,6 +182,15 @@ def test_a_record_can_be_priced_again() -> None:
 
     assert (record.amount, record.provider_leg, record.rate_card, record.model) == (price.amount, price.provider_leg, "hash", "claude-x")
     assert price_record(record, CARD) == price
+
+
+@pytest.mark.parametrize(
+    ("cost", "differs"), [("0.003", False), ("3e-3", False), ("0.00302", False), ("0.00298", False), ("0.0032", True), ("0", True), ("0.0130", True)]
+)
+def test_a_providers_own_cost_is_compared_with_the_list_price(cost: str, differs: bool) -> None:
+    price = price_usage([line(input_tokens=1000)], CARD, at_ms=0)
+
+    assert cost_differs(cost, price) is differs
 
 
 def test_names_without_dates() -> None:

@@ -21,11 +21,11 @@ RATE = Rate(
     markup_bps=0,
     context=200_000,
     output_max=64_000,
-    service_tiers={"priority": 12_000},
+    service_tiers={"priority": 12_000, "geo_us": 11_000, "geo_eu": 9_000},
 )
 
 
-def tally(*, stream: bool = True, service_tier: str | None = None, output_limit: int | None = None, status: int = 200) -> Tally:
+def tally(*, stream: bool = True, service_tier: str | None = None, tiers: tuple[str, ...] = (), output_limit: int | None = None, status: int = 200) -> Tally:
     request = MeteredRequest(
         operation=Operation.MESSAGES,
         model="claude-x",
@@ -34,6 +34,7 @@ def tally(*, stream: bool = True, service_tier: str | None = None, output_limit:
         input=InputBound(text_bytes=300),
         stream=stream,
         service_tier=service_tier,
+        tiers=tiers,
         output_limit=output_limit,
     )
     kind = "text/event-stream" if stream else "application/json"
@@ -200,6 +201,8 @@ def test_where_the_answer_is_silent_a_dearer_tier_that_was_asked_for_is_billed()
 
     assert only_line(read(body, stream=False, service_tier="priority")).service_tier == "priority"
     assert only_line(read(body, stream=False, service_tier="auto")).service_tier is None
+    assert only_line(read(body, stream=False, tiers=("geo_us", "speed_fast"))).service_tier == "geo_us"
+    assert only_line(read(body, stream=False, tiers=("geo_eu",))).service_tier is None
 
 
 @pytest.mark.parametrize("wrong", ["12", 1.5, -1, True, [], {}, TOKENS_MAX + 1, 10**400])
@@ -294,6 +297,12 @@ def test_an_error_before_any_output_costs_nothing() -> None:
 
     assert (reading.usage, reading.estimated, reading.ended, reading.output_seen) == (None, None, Ending.ERROR, False)
     assert reading.error == "overloaded_error: Overloaded"
+
+
+def test_an_error_before_any_output_costs_nothing_though_the_message_had_begun() -> None:
+    reading = read(start(), event("error", error={"type": "overloaded_error", "message": "Overloaded"}))
+
+    assert (reading.usage, reading.estimated, reading.ended) == (None, None, Ending.ERROR)
 
 
 def test_an_error_after_output_leaves_what_is_known() -> None:

@@ -276,7 +276,7 @@ def test_a_failed_response_without_figures_costs_nothing_before_output() -> None
     failed = event("response.failed", response={"error": {"code": "server_error", "message": "x"}, "usage": None})
     reading = responses(created, event("error", error={"code": "insufficient_quota", "message": "no"}), failed)
 
-    assert (reading.usage, reading.ended, reading.output_seen) == (None, Ending.ERROR, False)
+    assert (reading.usage, reading.estimated, reading.ended, reading.output_seen) == (None, None, Ending.ERROR, False)
     assert reading.error == "server_error: x"
 
 
