@@ -34,7 +34,7 @@ static struct sockaddr_in target;
 static int poller, new_connections;
 static char *request;
 static int request_length;
-static long wanted, started, done, errors, refused, body_bytes;
+static long wanted, started, done, errors, refused, last_refusal, body_bytes;
 static double *total_ms, *first_byte_ms;
 
 static double now(void) {
@@ -77,7 +77,10 @@ static void end_request(connection *c, int ok) {
         total_ms[done] = (now() - c->began) * 1e3;
         first_byte_ms[done] = (c->first_byte - c->began) * 1e3;
         done++;
-        if (c->status != 200) refused++;
+        if (c->status != 200) {
+            refused++;
+            last_refusal = c->status;
+        }
     } else {
         errors++;
     }
@@ -188,9 +191,9 @@ static void report(double seconds, int concurrency) {
     long count = done ? done : 1;
     qsort(total_ms, done, sizeof(double), compare);
     qsort(first_byte_ms, done, sizeof(double), compare);
-    printf("{\"concurrency\": %d, \"done\": %ld, \"errors\": %ld, \"not_200\": %ld, \"seconds\": %.3f, \"rps\": %.2f, "
+    printf("{\"concurrency\": %d, \"done\": %ld, \"errors\": %ld, \"not_200\": %ld, \"last_refusal\": %ld, \"seconds\": %.3f, \"rps\": %.2f, "
            "\"p50_ms\": %.4f, \"p99_ms\": %.4f, \"ttfb_p50_ms\": %.4f, \"ttfb_p99_ms\": %.4f, \"body_bytes\": %ld}\n",
-        concurrency, done, errors, refused, seconds, done / seconds, total_ms[count / 2], total_ms[count * 99 / 100],
+        concurrency, done, errors, refused, last_refusal, seconds, done / seconds, total_ms[count / 2], total_ms[count * 99 / 100],
         first_byte_ms[count / 2], first_byte_ms[count * 99 / 100], body_bytes / count);
 }
 

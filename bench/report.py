@@ -19,9 +19,11 @@ class Sample:
     system: str
     scenario: str
     round: int
-    done: int
+    asked: int
+    done: int  # the rest was given up when the time was over
     errors: int
     not_200: int
+    last_refusal: int  # the status of the latest answer that was not 200
     rps: float
     p50_ms: float
     p99_ms: float

@@ -5,7 +5,7 @@ from bench.report import Sample, as_table, ratios, sum_up
 
 def sample(system: str, number: int, *, p50: float, cpu: float = 0.0, rps: float = 100.0, errors: int = 0) -> Sample:
     return Sample(
-        system=system, scenario="json-1", round=number, done=10, errors=errors, not_200=0, rps=rps, p50_ms=p50, p99_ms=p50 * 2,
+        system=system, scenario="json-1", round=number, asked=10, done=10, errors=errors, not_200=0, last_refusal=0, rps=rps, p50_ms=p50, p99_ms=p50 * 2,
         ttfb_p50_ms=p50, ttfb_p99_ms=p50, cpu_ms=cpu, cpu_all_ms=cpu * 2, memory_mb=50.0 + number,
     )  # fmt: skip
 
