@@ -111,7 +111,7 @@ def cost_differs(provider_cost_usd: str, price: Price) -> bool:
     """
     # Millionths of a microunit; the text was checked where it was read.
     cost = Decimal(provider_cost_usd).scaleb(12)
-    return abs(cost - price.list_numerator) > max(Decimal(price.list_numerator) / 100, _MILLION)
+    return abs(cost - price.list_numerator) > max(Decimal(price.list_numerator) / 100, Decimal(_MILLION))
 
 
 def _is_dearer(rate: Rate, requested: Rate) -> bool:
