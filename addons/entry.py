@@ -12,6 +12,7 @@ from pathlib import Path
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))  # mitmdump puts the script's own folder first
 
 from mitmproxy import ctx, http
+from mitmproxy.addonmanager import Loader
 
 from addons.assembly import Assembly, assemble
 from addons.listener import OPTIONS
@@ -26,12 +27,15 @@ class Entry:
         self._stack = AsyncExitStack()
         self._assembly: Assembly | None = None
 
-    async def running(self) -> None:
-        """Open the stores and add the gateway's own addons, which come after NextLayer."""
-        settings = load_settings()
+    def load(self, loader: Loader) -> None:  # noqa: ARG002  # mitmproxy's signature
+        """Set mitmproxy's options before it listens."""
         ctx.options.update(**OPTIONS)
         if "flow_detail" in ctx.options:
             ctx.options.update(flow_detail=0)  # paths hold api_tokens: they must not be printed
+
+    async def running(self) -> None:
+        """Open the stores and add the gateway's own addons, which come after NextLayer."""
+        settings = load_settings()
         assembly = await self._stack.enter_async_context(assemble(settings, load_rate_card(settings.rates)))
         assembly.links.attach(ctx.master.addons.get("proxyserver"), assembly.gateway.end)
         ctx.master.addons.add(assembly.links, assembly.gateway)
