@@ -18,6 +18,7 @@ from typing import Any
 import httpx
 
 START_SECONDS_MAX = 60.0
+CLIENT = httpx.Client(timeout=30, verify=False)  # plain HTTP on loopback; a TLS context for each call is slow
 
 
 def free_ports(count: int) -> list[int]:
@@ -90,7 +91,7 @@ class Appliance:
             if self.process is not None and self.process.poll() is not None:
                 break
             try:
-                if httpx.get(f"{self.url}/health", timeout=2).status_code == 200:
+                if CLIENT.get(f"{self.url}/health", timeout=2).status_code == 200:
                     return
             except httpx.HTTPError:
                 pass
@@ -126,18 +127,18 @@ class Appliance:
 
     def register(self, usdc: str | None = None) -> Account:
         """Open an account, with money on it when `usdc` is given."""
-        answer = httpx.post(f"{self.url}/v1/register", timeout=30).raise_for_status().json()
+        answer = CLIENT.post(f"{self.url}/v1/register").raise_for_status().json()
         account = Account(answer["api_token"], answer["deposit_code"])
         if usdc is not None:
             self.run("credit", account.deposit_code, usdc, "--reason", "test money")
         return account
 
     def balance(self, account: Account) -> dict[str, Any]:
-        answer: dict[str, Any] = httpx.get(f"{self.url}/proxy/{account.api_token}/balance", timeout=30).raise_for_status().json()
+        answer: dict[str, Any] = CLIENT.get(f"{self.url}/proxy/{account.api_token}/balance").raise_for_status().json()
         return answer
 
     def transactions(self, account: Account, **query: str) -> list[dict[str, Any]]:
-        answer = httpx.get(f"{self.url}/proxy/{account.api_token}/transactions", params=query, timeout=30).raise_for_status().json()
+        answer = CLIENT.get(f"{self.url}/proxy/{account.api_token}/transactions", params=query).raise_for_status().json()
         found: list[dict[str, Any]] = answer["transactions"]
         return found
 

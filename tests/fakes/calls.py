@@ -9,7 +9,7 @@ from typing import Any
 
 import httpx
 
-from tests.fakes.appliance import Account, Appliance
+from tests.fakes.appliance import CLIENT, Account, Appliance
 
 MODEL = "claude-sonnet-4-6"
 
@@ -30,7 +30,7 @@ def address(appliance: Appliance, account: Account) -> str:
 def call(appliance: Appliance, account: Account, script: str = "", *, seconds_max: float = 30.0, **fields: Any) -> httpx.Response:
     """Send one Anthropic request; `script` tells the simulated provider what to answer."""
     headers = {"x-sandbox-script": script} if script else {}
-    return httpx.post(address(appliance, account), json=body(**fields), headers=headers, timeout=seconds_max)
+    return CLIENT.post(address(appliance, account), json=body(**fields), headers=headers, timeout=seconds_max)
 
 
 async def call_async(client: httpx.AsyncClient, appliance: Appliance, account: Account, script: str = "", **fields: Any) -> httpx.Response:
