@@ -5,7 +5,6 @@ from bisect import bisect_right
 from collections import defaultdict
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, replace
-from datetime import UTC, datetime
 from difflib import get_close_matches
 
 from metering.rates import Rate, UnknownModel, effective
@@ -183,7 +182,15 @@ def _start_of(rate: Rate) -> int:
     """Return the first millisecond at which a rate holds; 0 for always."""
     if rate.effective_from is None:
         return 0
-    return int(datetime.fromisoformat(rate.effective_from).replace(tzinfo=UTC).timestamp()) * 1000
+    year, month, day = (int(part) for part in rate.effective_from.split("-"))
+    return days_since_1970(year, month, day) * _MILLISECONDS_PER_DAY
+
+
+def days_since_1970(year: int, month: int, day: int) -> int:
+    """Return the number of a date in the Gregorian calendar; pure modules know no clock and no `datetime`."""
+    # Years that begin in March put the leap day at their end, so that a month's beginning is a plain formula.
+    year, month = (year, month - 3) if month > 2 else (year - 1, month + 9)
+    return 365 * year + year // 4 - year // 100 + year // 400 + (153 * month + 2) // 5 + day - 1 - 719_468
 
 
 def _current(versions: list[Rate], at_ms: int | None) -> Rate | None:

@@ -1,12 +1,13 @@
 """From tokens to microunits: kinds, tiers, modifiers, fees, several models, and one rounding."""
 
+from datetime import date, timedelta
 from typing import Any
 
 import pytest
 
 from ledger.entries import RequestId, UsageLine
 from metering.pricing import charge_record, cost_differs, price_record, price_usage, tier_bps
-from metering.rate_cards import RateCard, loose_name, strip_date
+from metering.rate_cards import RateCard, days_since_1970, loose_name, strip_date
 from metering.rates import Prices, Rate, Tier, UnknownModel
 
 LIST = Prices(
@@ -173,6 +174,13 @@ def test_a_model_has_no_price_before_its_first_day() -> None:
     assert DATED.at(4 * DAY).find("new").model == "new"
     assert DATED.at(4 * DAY) is DATED.at(5 * DAY)
     assert DATED.at(0).at(9 * DAY) is DATED.at(0)
+
+
+def test_days_are_counted_as_the_calendar_does() -> None:
+    first = date(1970, 1, 1)
+    for number in range(0, 60_000, 7):
+        day = first + timedelta(days=number)
+        assert days_since_1970(day.year, day.month, day.day) == number
 
 
 def test_a_record_can_be_priced_again() -> None:
