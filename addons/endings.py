@@ -38,7 +38,7 @@ def judge(facts: Facts) -> Verdict:
     A usage that was seen always wins. The whole hold is charged only where the provider has certainly worked
     and nothing else is known: our own meter failed, or the client left and the answer did not end in time.
     """
-    if not facts.sent:
+    if not facts.sent and facts.status is None:
         return Verdict(reason="not_sent")
     reading = facts.reading
     if reading is not None and reading.usage is not None:

@@ -44,7 +44,7 @@ class Entry:
     def requestheaders(self, flow: http.HTTPFlow) -> None:
         """Refuse what comes before the gateway is ready: mitmproxy would forward it."""
         if self._assembly is None:
-            flow.response = http.Response.make(503, b"", {"retry-after": "1"})
+            flow.response = http.Response.make(503, b"", {"retry-after": "1", "connection": "close"})
 
     async def done(self) -> None:
         """Let go of the stores."""

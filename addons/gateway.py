@@ -117,6 +117,9 @@ class Gateway:
         return exchange
 
     async def _check_head(self, flow: http.HTTPFlow, exchange: Exchange) -> None:
+        if exchange.stream is None:
+            # mitmproxy's own stream carries this request, which knows nothing of our endings: serving it could be free.
+            raise Refused(refusals.unavailable())
         if fault := fault_of(flow.request):
             raise Refused(refusals.malformed(fault))
         try:
