@@ -7,7 +7,6 @@ from dataclasses import replace
 
 from ledger.entries import AccountId, ChargeRecord, RequestId
 from ledger.errors import (
-    BalanceUnavailable,
     BooksUnderPressure,
     BrokenInvariant,
     HoldEnded,
@@ -120,18 +119,19 @@ class Balances(OutboxLink):
         groups: dict[tuple[int, int], list[Renewal]] = defaultdict(list)
         for renewal in renewals:
             groups[renewal.hold.token.shard, renewal.hold.epoch].append(renewal)
+        calls = (self._renew(shard, epoch, group, ttl_ms=ttl_ms) for (shard, epoch), group in groups.items())
+        results = await asyncio.gather(*calls, return_exceptions=True)
+        for result in results:
+            if isinstance(result, BaseException):
+                raise result
+        return {request_id for unknown in results if isinstance(unknown, set) for request_id in unknown}
+
+    async def _renew(self, shard: int, epoch: int, renewals: Sequence[Renewal], *, ttl_ms: int) -> set[RequestId]:
         unknown: set[RequestId] = set()
-        failure: BalanceUnavailable | None = None
-        for (shard, epoch), group in groups.items():
-            try:
-                for start in range(0, len(group), RENEWALS_MAX):
-                    part = group[start : start + RENEWALS_MAX]
-                    answer = await self.run("renew", shard, ttl_ms, *_renewal_words(part), epoch=epoch)
-                    unknown |= {renewal.hold.request_id for renewal, found in zip(part, answer[3:], strict=True) if not found}
-            except BalanceUnavailable as error:
-                failure = error
-        if failure is not None:
-            raise failure
+        for start in range(0, len(renewals), RENEWALS_MAX):
+            part = renewals[start : start + RENEWALS_MAX]
+            answer = await self.run("renew", shard, ttl_ms, *_renewal_words(part), epoch=epoch)
+            unknown |= {renewal.hold.request_id for renewal, found in zip(part, answer[3:], strict=True) if not found}
         return unknown
 
     async def settle(self, hold: Hold, record: ChargeRecord) -> Settlement:

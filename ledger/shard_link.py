@@ -30,6 +30,7 @@ CONNECTIONS_MAX = 32
 CONNECT_SECONDS_MAX = 2.0
 COMMAND_SECONDS_MAX = 1.0
 RETRY_AFTER_SECONDS = (0.02, 0.1)
+WAIT_MS_MAX = 500
 MEMORY_SHARE_MAX_PERCENT = 75
 MEMORY_SAMPLE_SECONDS = 1.0
 # These two run on a shard that is closed or missing; all others are spliced with the prelude.
@@ -76,6 +77,7 @@ class Script:
     name: str
     source: str
     digest: str
+    writes: bool
 
 
 def read_scripts() -> dict[str, Script]:
@@ -86,7 +88,8 @@ def read_scripts() -> dict[str, Script]:
     for path in sorted(folder.glob("[!_]*.lua")):
         flags, body = path.read_text().split("\n", 1)
         source = f"{flags}\n{'' if path.stem in WITHOUT_PRELUDE else prelude}{body}"
-        scripts[path.stem] = Script(path.stem, source, hashlib.sha1(source.encode(), usedforsecurity=False).hexdigest())
+        digest = hashlib.sha1(source.encode(), usedforsecurity=False).hexdigest()
+        scripts[path.stem] = Script(path.stem, source, digest, "no-writes" not in flags)
     return scripts
 
 
@@ -98,10 +101,11 @@ class ShardLink:
         self._scripts = read_scripts()
         self._epochs: dict[int, int] = {}
         self._reached: dict[int, tuple[int, int]] = {}  # by shard: epoch and the highest seq seen in it
+        self._replicated = False  # whether a replica has to confirm each change, since a failover could forget it
         self._memory_sampled_at, self._memory_short = -MEMORY_SAMPLE_SECONDS, False
 
     async def load(self) -> None:
-        """Load the scripts and learn the epochs of all open shards.
+        """Load the scripts, learn the epochs of all open shards, and whether Redis has replicas.
 
         Raises:
             BalanceUnavailable: Redis did not answer.
@@ -109,6 +113,7 @@ class ShardLink:
         """
         for script in self._scripts.values():
             await self._command("SCRIPT", "LOAD", script.source)
+        self._replicated = int((await self._command("INFO", "replication")).get("connected_slaves", 0)) > 0
         await self.read_all_meta()
 
     def epoch(self, shard: int) -> int:
@@ -189,9 +194,9 @@ class ShardLink:
         """
         script = self._scripts[name]
         try:
-            return list(await self._command("EVALSHA", script.digest, 1, meta_key(shard), *arguments))
+            return await self._evaluate(script, "EVALSHA", script.digest, 1, meta_key(shard), *arguments)
         except NoScriptError:
-            return list(await self._command("EVAL", script.source, 1, meta_key(shard), *arguments))
+            return await self._evaluate(script, "EVAL", script.source, 1, meta_key(shard), *arguments)
 
     async def under_pressure(self) -> bool:
         """Tell whether Redis has used more than three quarters of its memory; asked at most once a second."""
@@ -201,6 +206,14 @@ class ShardLink:
             limit = int(facts.get("maxmemory", 0))
             self._memory_short = limit > 0 and int(facts["used_memory"]) * 100 > limit * MEMORY_SHARE_MAX_PERCENT
         return self._memory_short
+
+    async def _evaluate(self, script: Script, *words: str | int) -> Answer:
+        if not (self._replicated and script.writes):
+            return list(await self._command(*words))
+        answer, copies = await self._pipeline([words, ("WAIT", 1, WAIT_MS_MAX)])
+        if copies == 0:
+            raise BalanceUnavailable("no replica has the change yet")
+        return list(answer)
 
     async def _command(self, *words: str | int) -> Any:
         client: Any = self.redis  # redis-py leaves execute_command untyped

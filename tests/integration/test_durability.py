@@ -1,13 +1,19 @@
 """What is said of a Redis that could lose or evict balances."""
 
-from collections.abc import AsyncIterator
+import asyncio
+import socket
+import tempfile
+from collections.abc import AsyncIterator, Iterator
+from pathlib import Path
 
 import pytest
 from redis.asyncio import Redis
 from redis.exceptions import ResponseError
 
-from ledger.balances import connect_redis
+from cli.embedded import EmbeddedValkey, choose_service_user, own_folder
+from ledger.balances import Balances, connect_redis
 from ledger.durability import durability_findings
+from ledger.entries import AccountId
 from ledger.errors import BalanceUnavailable
 
 
@@ -68,6 +74,43 @@ async def test_a_primary_with_replicas_must_wait_for_one(redis: Redis, monkeypat
     await redis.config_set("maxmemory", "1gb")
 
     assert await findings(redis) == {"min-replicas-to-write": True, "aof_last_write_status": True}
+
+
+@pytest.fixture
+def replicated(store_home: Path) -> Iterator[tuple[EmbeddedValkey, EmbeddedValkey]]:
+    """A primary and its replica."""
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port = str(probe.getsockname()[1])
+    servers = []
+    for options in (("--port", port, "--bind", "127.0.0.1"), ("--replicaof", f"127.0.0.1 {port}")):
+        home = own_folder(Path(tempfile.mkdtemp(prefix="vr-", dir=store_home)), None, mode=0o711)
+        servers.append(EmbeddedValkey(home, user=choose_service_user(), options=options))
+        servers[-1].start()
+        servers[-1].wait_until_ready()
+    yield servers[0], servers[1]
+    for server in servers:
+        server.stop()
+
+
+async def test_with_replicas_a_change_counts_only_when_one_has_it(replicated: tuple[EmbeddedValkey, EmbeddedValkey]) -> None:
+    primary, replica = (connect_redis(server.url, command_seconds_max=10) for server in replicated)
+    async with asyncio.timeout(30):
+        while (await replica.info("replication"))["master_link_status"] != "up":
+            await asyncio.sleep(0.05)
+    books = Balances(primary, instance="i")
+    await books.open_shard(0, epoch=1, seq=0, due_seq=0, posted=0, instance="i", mode="sandbox")
+    await books.load()
+
+    await books.redis.script_flush()
+    assert await books.apply_change(0, due_seq=1, account=AccountId(1), key="credit:1", amount=5, fields={}, detail="{}") == "ok"
+    assert await replica.hget("l5:{0}:e1:a:1", "balance") == b"5"
+    replicated[1].stop()
+    with pytest.raises(BalanceUnavailable):
+        await books.apply_change(0, due_seq=2, account=AccountId(1), key="credit:2", amount=5, fields={}, detail="{}")
+    assert await books.account_state(AccountId(1), 0) == (2, 10)
+    for client in (primary, replica):
+        await client.aclose()
 
 
 async def test_a_redis_that_is_away_is_unavailable(redis: Redis, valkey_server: object) -> None:
