@@ -21,7 +21,17 @@ from metering.rates import Rate, effective
 app = typer.Typer(help="Prices: the rate card and the published lists.", no_args_is_help=True)
 
 RatesFile = Annotated[Path | None, typer.Option("--rates", envvar="LEVEL5_RATES", metavar="FILE", help="Another rate card.", show_default=False)]
-ProviderName = Annotated[str | None, typer.Option("--provider", metavar="NAME", help=f"Only one of {', '.join(PROVIDERS)}.", show_default=False)]
+
+
+def _known_provider(name: str | None) -> str | None:
+    if name is not None and name not in PROVIDERS:
+        raise typer.BadParameter(f"choose one of {', '.join(PROVIDERS)}")
+    return name
+
+
+ProviderName = Annotated[
+    str | None, typer.Option("--provider", callback=_known_provider, metavar="NAME", help=f"Only one of {', '.join(PROVIDERS)}.", show_default=False)
+]
 
 
 @app.command("show")
@@ -112,7 +122,7 @@ def import_prices(
     source = rates or shipped_rate_card()
     text = load_rate_card(source).body
     models = [model for one in PROVIDERS if provider in (None, one) for model in published_models(one)]
-    merged, count = merge(text, models)
+    merged, count = merge(text, models, only=provider)
     parse_rate_card(merged)
     if output == Path("-"):
         typer.echo(merged, nl=False)

@@ -19,15 +19,23 @@ def written_rows(text: str) -> str:
     return text.split(IMPORT_MARK, 1)[0].rstrip() + "\n"
 
 
-def merge(text: str, models: Iterable[PublishedModel]) -> tuple[str, int]:
+def imported_rows(text: str, *, but_of: str) -> list[str]:
+    """Return the rows that were imported earlier, those of one provider left out."""
+    rows = text.partition(IMPORT_MARK)[2].strip().split("\n\n")
+    return [row + "\n" for row in rows if row and not row.startswith(f"[{but_of}.")]
+
+
+def merge(text: str, models: Iterable[PublishedModel], *, only: str | None = None) -> tuple[str, int]:
     """Return the rate card with published models below the written rows, and how many they are.
 
-    No row that people wrote is changed, and none of its names is given to another.
+    No row that people wrote is changed, and none of its names is given to another. With `only`,
+    the rows that were imported earlier for other providers stay.
     """
     written = written_rows(text)
     card = parse_rate_card(written)
+    kept = imported_rows(text, but_of=only) if only is not None else []
     added = [render(model) for model in models if model.left_out is None and not _known(card, model)]
-    return written + "\n" + IMPORT_MARK + "\n\n" + "\n".join(added), len(added)
+    return written + "\n" + IMPORT_MARK + "\n\n" + "\n".join([*kept, *added]), len(added)
 
 
 def _known(card: RateCard, model: PublishedModel) -> bool:
