@@ -6,23 +6,24 @@ import re
 import secrets
 import uuid
 from collections.abc import Sequence
-from dataclasses import dataclass
-from datetime import datetime
 from typing import Any, Final
 
 import structlog
 
+from ledger.account_values import Account, Credit, KeyReused, NewAccount, Token
 from ledger.balances import Balances
 from ledger.change_rows import Change, record_change
 from ledger.changes import apply_due, read_open_meta
 from ledger.entries import AccountId
-from ledger.errors import BalanceUnavailable, JournalUnavailable, LedgerError, UnknownAccount, UnknownToken
+from ledger.errors import BalanceUnavailable, JournalUnavailable, UnknownAccount, UnknownToken
 from ledger.holds import ShardMeta
-from ledger.journal import JournalWriter, Pool, ShardPosition, journal_answers, journal_transaction, lock_shards, now_ms, read_figures
+from ledger.journal import JournalWriter, Pool, ShardPosition, driver, journal_answers, journal_transaction, lock_shards, now_ms, read_figures
 from ledger.money import AMOUNT_MAX
 from ledger.postings import GRANTS, body_digest, key_digest
 from ledger.queries import SQL
 from ledger.tokens import choose_shard, mint_token, new_token_id, parse_token
+
+__all__ = ["Account", "Accounts", "Credit", "KeyReused", "NewAccount", "Token"]
 
 log = structlog.get_logger("ledger")
 
@@ -32,66 +33,8 @@ NAME_LENGTH_MAX: Final = 200
 LIST_MAX: Final = 1000
 _DEPOSIT_CODE = re.compile(r"[0-9A-F]{16}")
 _CREDIT_KEY = re.compile(r"[\x21-\x7e]{1,200}")
+_TOO_MUCH: Final = "a credit is above zero, and no account can hold 2^53 microunits"
 STATUSES: Final = ("active", "suspended", "closed")
-
-
-class KeyReused(LedgerError):
-    """An idempotency key was given before, for something else; nothing changed."""
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Account:
-    """A customer's account as the journal has it; amounts in microunits.
-
-    `balance` contains changes that Redis is still owed. `line` is the operator's own overdraft, None where the rule applies.
-    """
-
-    id: AccountId
-    public_id: str
-    shard: int
-    name: str | None
-    tier: str
-    deposit_code: str
-    status: str
-    line: int | None
-    balance: int
-    n: int
-    charged: int
-    created_at: datetime
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class NewAccount:
-    """An account that was just opened, with the one copy of its token."""
-
-    account: Account
-    api_token: str
-    token_id: str
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Credit:
-    """A credit in the journal. `balance_after` is the journal's balance then; None for one that was made before.
-
-    `applied` tells whether Redis has it already; else it will when it answers.
-    """
-
-    key: str
-    amount: int
-    balance_after: int | None
-    applied: bool
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Token:
-    """What is kept of an api_token."""
-
-    token_id: str
-    account_id: AccountId
-    digest: str
-    name: str | None
-    created_at: datetime
-    revoked_at: datetime | None
 
 
 class Accounts:
@@ -156,8 +99,8 @@ class Accounts:
             KeyReused: the key stands for another credit.
             ValueError: the amount is not above zero or too large, or the key is not 1 to 200 visible characters.
         """
-        if not 0 < amount <= AMOUNT_MAX or account.balance + amount > AMOUNT_MAX:
-            raise ValueError("a credit is above zero, and no account can hold 2^53 microunits")
+        if not 0 < amount <= AMOUNT_MAX:
+            raise ValueError(_TOO_MUCH)
         if key is not None and not _CREDIT_KEY.fullmatch(key):
             raise ValueError("an idempotency key is 1 to 200 visible ASCII characters")
         detail = {"kind": "credit", "created_at": now_ms(), "type": "CREDIT", "house": GRANTS, "reason": reason, "actor": actor}
@@ -227,6 +170,13 @@ class Accounts:
 
     async def _record(self, shard: int, change: Change, *, meta: ShardMeta | None = None) -> int | None:
         """Write a change; return the journal's balance after it, or None where the key is known with the same content."""
+        try:
+            return await self._record_once(shard, change, meta=meta)
+        except driver.UniqueViolationError:
+            # Another shard's change took the same key meanwhile; it is known now.
+            return await self._record_once(shard, change, meta=meta)
+
+    async def _record_once(self, shard: int, change: Change, *, meta: ShardMeta | None) -> int | None:
         hot = meta or await self._glance(shard)
         async with journal_transaction(self._pool) as connection:
             positions = await lock_shards(connection, [shard])
@@ -236,6 +186,8 @@ class Accounts:
                 await self._require_same(connection, change)
                 return None
             writer = JournalWriter(connection, positions, await read_figures(connection, [change.account]))
+            if change.amount and writer.figures[change.account].balance + change.amount > AMOUNT_MAX:
+                raise ValueError(_TOO_MUCH)  # Redis would refuse it, and with it every later change of the shard
             await record_change(writer, shard, change)
             await writer.flush()
             return writer.figures[change.account].balance

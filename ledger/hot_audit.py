@@ -13,7 +13,7 @@ from ledger.journal import Pool, ShardPosition, journal_answers
 from ledger.postings import key_digest
 from ledger.queries import SQL
 from ledger.shard_link import epoch_prefix
-from ledger.stores import redis_command
+from ledger.stores import redis_command, redis_pipeline
 
 ACCOUNTS_AT_ONCE: Final = 200
 POSTED_SECONDS_MAX: Final = 10.0
@@ -28,8 +28,8 @@ def heads_key(shard: int) -> str:
 
 async def write_heads(balances: Balances, positions: Sequence[ShardPosition]) -> None:
     """Remember chain heads in Redis, so that a journal whose tail was cut off shows."""
-    for position in positions:
-        await redis_command(balances, "HSET", heads_key(position.shard), "seq", position.chain_seq, "head", position.chain_head.hex())
+    commands = [("HSET", heads_key(position.shard), "seq", position.chain_seq, "head", position.chain_head.hex()) for position in positions]
+    await redis_pipeline(balances, commands)
 
 
 async def read_heads(balances: Balances, shards: Sequence[int]) -> dict[int, tuple[int, bytes]]:
@@ -132,11 +132,14 @@ async def check_holds(pool: Pool, balances: Balances, shard: int, *, accounts: S
     for request_id in known:
         if await redis_command(balances, "EXISTS", f"{prefix}h:{request_id}"):
             report.add(Fault.HOLD_LEFT, f"shard {shard}: hold {request_id} is still open, and its charge is in the journal", shard=shard)
-    for account in accounts:
-        held, holds = (int(value or 0) for value in await redis_command(balances, "HMGET", f"{prefix}a:{account}", "held", "holds"))
-        if held < 0 or holds < 0 or (holds == 0 and held != 0):
-            text = f"account {account}: {held} microunits are set aside for {holds} holds"
-            report.add(Fault.HOLD_LEFT, text, shard=shard, account=account, difference=abs(held))
+    for start in range(0, len(accounts), ACCOUNTS_AT_ONCE):
+        part = accounts[start : start + ACCOUNTS_AT_ONCE]
+        answers = await redis_pipeline(balances, [("HMGET", f"{prefix}a:{account}", "held", "holds") for account in part])
+        for account, values in zip(part, answers, strict=True):
+            held, holds = (int(value or 0) for value in values)
+            if held < 0 or holds < 0 or (holds == 0 and held != 0):
+                text = f"account {account}: {held} microunits are set aside for {holds} holds"
+                report.add(Fault.HOLD_LEFT, text, shard=shard, account=account, difference=abs(held))
 
 
 def _pairs(answer: Any) -> dict[str, int]:

@@ -38,6 +38,7 @@ JOURNAL_FAILURES: Final = (
     driver.LockNotAvailableError,
     driver.InvalidCatalogNameError,  # the database is being restored
     driver.ReadOnlySQLTransactionError,
+    driver.InvalidCachedStatementError,  # the tables changed under a prepared statement
 )
 
 

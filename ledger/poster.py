@@ -15,15 +15,14 @@ import structlog
 
 from ledger.balances import Balances
 from ledger.changes import apply_due
-from ledger.entries import SHARDS
+from ledger.entries import HOUSE_SHARD
 from ledger.errors import BalanceUnavailable, BrokenInvariant, JournalUnavailable, LedgerError, NotPostedYet, WrongStore
 from ledger.holds import OutboxEntry, ShardMeta
-from ledger.hot_audit import write_heads
+from ledger.housekeeping import Housekeeping
 from ledger.journal import Pool, ShardPosition, journal_answers, journal_transaction, lock_shards, now_ms, read_shards
 from ledger.posting import Posting
 from ledger.queries import SQL
-from ledger.rebuild import needs_rebuild, rebuild_shard
-from ledger.trimming import trim_shard
+from ledger.rebuild import JOURNAL_WENT_BACK, needs_rebuild, rebuild_shard, shards_by_activity
 from ledger.watermarks import tail_matches
 from telemetry import metrics
 
@@ -31,15 +30,14 @@ log = structlog.get_logger("ledger")
 
 BATCH_MAX: Final = 1000  # entries in one transaction
 SHARD_ENTRIES_MIN: Final = 20
-BUSY_PAUSE_SECONDS: Final = 0.01
+BUSY_ENTRIES_MIN: Final = 100  # fewer are not worth a turn of their own: a turn looks at every shard
+BUSY_PAUSE_SECONDS: Final = 0.005
+CALM_PAUSE_SECONDS: Final = 0.04
 IDLE_PAUSE_SECONDS: Final = 0.05
 FAILURE_PAUSES: Final = (0.1, 0.2, 0.5, 1.0, 2.0, 5.0)
-TRIM_SECONDS: Final = 60.0
 REBUILDS_AT_ONCE: Final = 4
 REBUILD_PAUSE_SECONDS_MAX: Final = 60.0
 GAP_TRIES: Final = 5
-MONTH_SECONDS: Final = 3600.0
-HEADS_SECONDS: Final = 10.0
 
 
 @dataclass(slots=True)
@@ -101,14 +99,12 @@ class Poster:
 
     def __init__(self, pool: Pool, balances: Balances, *, retention_hours: int) -> None:
         self._pool, self._balances = pool, balances
-        self._retention_ms = retention_hours * 3_600_000
+        self._housekeeping = Housekeeping(pool, balances, retention_ms=retention_hours * 3_600_000)
         self._marked: dict[int, tuple[int, int]] = {}  # shard: epoch and watermark that this process has set
         self._gaps: dict[int, int] = {}
         self._rebuilding: set[int] = set()
         self._rebuild_slots = asyncio.Semaphore(REBUILDS_AT_ONCE)
         self._retry_at: dict[int, tuple[float, int]] = {}
-        self._trim_at, self._months_at, self._heads_at, self._trim_next = 0.0, 0.0, 0.0, 0
-        self._heads: dict[int, int] = {}
 
     async def run(self, stop: asyncio.Event) -> None:
         """Post until `stop` is set; a store that is away is awaited with growing pauses."""
@@ -135,47 +131,52 @@ class Poster:
         async with journal_answers():
             positions = await read_shards(self._pool)  # before Redis, so that Redis can only be ahead of it
         metas = await self._balances.read_all_meta()
+        if any(needs_rebuild(position, metas.get(shard)) == JOURNAL_WENT_BACK for shard, position in positions.items()):
+            async with journal_answers():
+                positions = await read_shards(self._pool)  # it may just be another poster that was faster
         healthy = await self._watch_health(group, positions, metas)
         waiting = {shard: meta for shard, meta in healthy.items() if meta.seq > positions[shard].posted_seq}
         entries = await self._read(group, positions, waiting)
         posted = await self._post(group, entries, {shard: healthy[shard].epoch for shard in entries})
         await self._apply(positions, healthy)
-        await self._housekeep(positions, healthy)
+        await self._housekeeping.round(positions, healthy)
         self._measure(positions, healthy, entries)
         if posted == 0:
             return IDLE_PAUSE_SECONDS
-        return 0.0 if posted >= BATCH_MAX else BUSY_PAUSE_SECONDS
+        return BUSY_PAUSE_SECONDS if posted >= BUSY_ENTRIES_MIN else CALM_PAUSE_SECONDS
 
     async def _watch_health(
         self, group: asyncio.TaskGroup, positions: Mapping[int, ShardPosition], metas: Mapping[int, ShardMeta | None]
     ) -> dict[int, ShardMeta]:
-        """Have broken shards rebuilt; return the others."""
+        """Have broken shards rebuilt, those with recently active accounts first; return the others."""
         healthy: dict[int, ShardMeta] = {}
-        for shard in range(SHARDS):
-            meta, position = metas.get(shard), positions.get(shard)
-            if position is None:
+        broken: dict[int, tuple[str, bool]] = {}
+        for shard, position in positions.items():
+            meta = metas.get(shard)
+            if shard == HOUSE_SHARD:
                 continue
-            reason = needs_rebuild(position, meta)
-            if meta is None or reason:
-                self._begin_rebuild(group, shard, reason, forced=False)
-                continue
-            watermark = self._marked.get(shard, (0, 0))
-            if watermark[0] == meta.epoch and meta.posted < watermark[1]:
-                self._begin_rebuild(group, shard, "watermark_fell", forced=True)
-                continue
-            if meta.posted < position.posted_seq and not await self._heal_watermark(shard, meta, position):
-                self._begin_rebuild(group, shard, "outbox_differs", forced=True)
-                continue
-            healthy[shard] = meta
-        metrics.shards_closed.set(SHARDS - len(healthy))
+            if reason := needs_rebuild(position, meta):
+                broken[shard] = (reason, False)
+            elif meta is not None and (reason := await self._watermark_fault(shard, meta, position)):
+                broken[shard] = (reason, True)
+            elif meta is not None:
+                healthy[shard] = meta
+        metrics.shards_closed.set(len(broken))
+        for shard in await shards_by_activity(self._pool, broken) if len(broken) > 1 else broken:
+            self._begin_rebuild(group, shard, broken[shard][0], forced=broken[shard][1])
         return healthy
 
-    async def _heal_watermark(self, shard: int, meta: ShardMeta, position: ShardPosition) -> bool:
-        """Set a watermark that a crash left behind, once it is proven that Redis has just what the journal has."""
+    async def _watermark_fault(self, shard: int, meta: ShardMeta, position: ShardPosition) -> str:
+        """Tell what a watermark below the journal's position means: nothing after a crash (it is set now), or a Redis that went back."""
+        epoch, marked = self._marked.get(shard, (0, 0))
+        if epoch == meta.epoch and meta.posted < marked:
+            return "watermark_fell"
+        if meta.posted == position.posted_seq:
+            return ""
         if not await tail_matches(self._pool, self._balances, shard, after=meta.posted, through=position.posted_seq):
-            return False
+            return "outbox_differs"
         await self._mark(shard, meta.epoch, position.posted_seq)
-        return True
+        return ""
 
     async def _read(self, group: asyncio.TaskGroup, positions: Mapping[int, ShardPosition], waiting: Mapping[int, ShardMeta]) -> dict[int, list[OutboxEntry]]:
         count = max(SHARD_ENTRIES_MIN, BATCH_MAX // max(1, len(waiting)))
@@ -241,9 +242,11 @@ class Poster:
                 await rebuild_shard(self._pool, self._balances, shard, reason=reason, forced=forced)
             self._retry_at.pop(shard, None)
             self._marked.pop(shard, None)
+            self._housekeeping.forget_head(shard)
         except LedgerError as error:
             failures = self._retry_at.get(shard, (0.0, 0))[1] + 1
-            pause = min(REBUILD_PAUSE_SECONDS_MAX, 0.1 * 2 ** min(failures, 10))
+            longest = REBUILD_PAUSE_SECONDS_MAX if isinstance(error, BrokenInvariant) else FAILURE_PAUSES[-1]
+            pause = min(longest, 0.1 * 2 ** min(failures, 10))
             self._retry_at[shard] = (time.monotonic() + pause, failures)
             log.critical("rebuild_failed", shard=shard, reason=reason, error=str(error), pause_seconds=pause)
         finally:
@@ -257,31 +260,6 @@ class Poster:
         if row is None:
             raise WrongStore("the database has no instance: start it with `level5 migrate` or `level5 up` first")
         self._balances.instance = row["instance_id"]
-
-    async def _housekeep(self, positions: Mapping[int, ShardPosition], healthy: Mapping[int, ShardMeta]) -> None:
-        """Make next months' partitions hourly, remember chain heads, trim one shard's outbox a turn, each about once a minute."""
-        now = time.monotonic()
-        if now >= self._months_at:
-            async with journal_answers():
-                await self._pool.execute(SQL["ensure_months_ahead"])
-            self._months_at = now + MONTH_SECONDS
-        if now >= self._heads_at:
-            self._heads_at = now + HEADS_SECONDS
-            await self._remember_heads(positions, healthy)
-        if now >= self._trim_at:
-            shard, self._trim_next = self._trim_next, (self._trim_next + 1) % SHARDS
-            self._trim_at = now + TRIM_SECONDS / SHARDS
-            if shard in healthy:
-                await trim_shard(self._balances, shard, posted=healthy[shard].posted, before_ms=now_ms() - self._retention_ms)
-
-    async def _remember_heads(self, positions: Mapping[int, ShardPosition], healthy: Mapping[int, ShardMeta]) -> None:
-        """Keep the ends of the chains in Redis and in the log, so that a tail cut off the journal shows."""
-        moved = [position for shard, position in positions.items() if shard in healthy and self._heads.get(shard, 0) != position.chain_seq]
-        if not moved:
-            return
-        await write_heads(self._balances, moved)
-        self._heads.update({position.shard: position.chain_seq for position in moved})
-        log.info("chain_heads", heads={position.shard: f"{position.chain_seq}:{position.chain_head.hex()}" for position in moved})
 
     async def _measure_blind(self) -> None:
         """Show how the outbox grows while the journal is away."""

@@ -35,6 +35,7 @@ from telemetry import metrics
 
 log = structlog.get_logger("ledger")
 
+JOURNAL_WENT_BACK: Final = "journal_went_back"
 PAGE: Final = 1000
 ACCOUNTS_PAGE: Final = 5000
 _LOCK_CLASS: Final = 0x6C35  # advisory locks of this kind: one per shard
@@ -53,7 +54,7 @@ def needs_rebuild(position: ShardPosition, meta: ShardMeta | None) -> str:
     if meta.seq < position.posted_seq:
         return "redis_went_back"
     if meta.posted > position.posted_seq or meta.due_seq > position.due_seq:
-        return "journal_went_back"
+        return JOURNAL_WENT_BACK
     return ""
 
 

@@ -1,7 +1,7 @@
 """Claiming the two stores: both must belong to the same instance, mode and chain, and Redis must not lose data by design."""
 
 import uuid
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from typing import Any, Final
@@ -49,6 +49,20 @@ async def redis_command(balances: Balances, *words: str | int) -> Any:
     client: Any = balances.redis  # its method has no types
     async with redis_answers():
         return await client.execute_command(*words)
+
+
+async def redis_pipeline(balances: Balances, commands: Sequence[tuple[str | int, ...]]) -> list[Any]:
+    """Run plain commands of one shard in one round trip.
+
+    Raises:
+        BalanceUnavailable: Redis did not answer.
+    """
+    client: Any = balances.redis
+    pipeline = client.pipeline(transaction=False)
+    for command in commands:
+        pipeline.execute_command(*command)
+    async with redis_answers():
+        return list(await pipeline.execute())
 
 
 async def claim_stores(pool: Pool, balances: Balances, *, mode: str, genesis: str = "") -> str:
