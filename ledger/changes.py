@@ -7,7 +7,7 @@ from typing import Final
 
 from ledger.balances import Balances
 from ledger.change_rows import Change, record_change
-from ledger.entries import AccountId, ChargeRecord
+from ledger.entries import HOUSE_SHARD, AccountId, ChargeRecord
 from ledger.errors import BalanceUnavailable, BrokenInvariant, NotPostedYet, ShardClosed
 from ledger.holds import ShardMeta
 from ledger.journal import JournalWriter, Pool, journal_answers, journal_transaction, lock_shards, now_ms, read_figures
@@ -95,7 +95,7 @@ class LateJournal:
         """
         async with journal_answers():
             rows = await self._pool.fetch(SQL["read_shards"])
-        return {row["shard"]: row["epoch"] for row in rows if row["state"] == "open"}
+        return {row["shard"]: row["epoch"] for row in rows if row["state"] == "open" and row["shard"] != HOUSE_SHARD}
 
     async def charge_late(self, record: ChargeRecord, *, account: AccountId, shard: int, hold_epoch: int) -> None:
         """Charge `record` unless the journal has it; where it has another figure, adjust by the difference, once.
