@@ -113,7 +113,7 @@ class ShardLink:
         """
         for script in self._scripts.values():
             await self._command("SCRIPT", "LOAD", script.source)
-        self._replicated = int((await self._command("INFO", "replication")).get("connected_slaves", 0)) > 0
+        await self._sample_server()
         await self.read_all_meta()
 
     def epoch(self, shard: int) -> int:
@@ -202,10 +202,15 @@ class ShardLink:
         """Tell whether Redis has used more than three quarters of its memory; asked at most once a second."""
         if time.monotonic() - self._memory_sampled_at >= MEMORY_SAMPLE_SECONDS:
             self._memory_sampled_at = time.monotonic()
-            facts = await self._command("INFO", "memory")
-            limit = int(facts.get("maxmemory", 0))
-            self._memory_short = limit > 0 and int(facts["used_memory"]) * 100 > limit * MEMORY_SHARE_MAX_PERCENT
+            await self._sample_server()
         return self._memory_short
+
+    async def _sample_server(self) -> None:
+        memory, replication = await self._pipeline([("INFO", "memory"), ("INFO", "replication")])
+        limit = int(memory.get("maxmemory", 0))
+        self._memory_short = limit > 0 and int(memory["used_memory"]) * 100 > limit * MEMORY_SHARE_MAX_PERCENT
+        # Once seen, replicas are waited for until a restart: a Redis that has lost its last one must not be trusted more.
+        self._replicated = self._replicated or int(replication.get("connected_slaves", 0)) > 0
 
     async def _evaluate(self, script: Script, *words: str | int) -> Answer:
         if not (self._replicated and script.writes):

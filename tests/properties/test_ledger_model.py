@@ -262,7 +262,7 @@ class World:
         """Compare what Redis says first with what the journal wrote for it; a difference is rebuilt."""
         while True:
             yield
-            if (redis := self.open_shard(0)) is None:
+            if (redis := self.open_shard(0)) is None or "reconcile" in self.off:
                 continue
             at, epoch, n, balance = redis.seq, redis.epoch, redis.account(ACCOUNT).n, redis.account(ACCOUNT).balance
             for _ in range(5):
