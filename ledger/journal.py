@@ -18,7 +18,8 @@ from ledger.statement_lines import RollupKey, StatementLine
 
 CONNECT_SECONDS_MAX: Final = 5.0
 ACQUIRE_SECONDS_MAX: Final = 5.0
-COMMAND_SECONDS_MAX: Final = 60.0
+COMMAND_SECONDS_MAX: Final = 15.0
+LONG_READ_SECONDS_MAX: Final = 600.0  # a whole shard, for an audit or a rebuild
 POOL_SIZE_MAX: Final = 12  # four rebuilds take two each
 EPOCH: Final = datetime(1970, 1, 1, tzinfo=UTC)
 

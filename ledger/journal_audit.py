@@ -9,7 +9,7 @@ from typing import Any, Final
 
 from ledger.entries import ChargeRecord
 from ledger.findings import Fault, Report
-from ledger.journal import COMMAND_SECONDS_MAX, Connection, Pool, journal_answers, milliseconds
+from ledger.journal import ACQUIRE_SECONDS_MAX, LONG_READ_SECONDS_MAX, Connection, Pool, journal_answers, milliseconds
 from ledger.postings import CUSTOMER, GENESIS_HEAD, Transaction, chain, key_digest
 from ledger.queries import SQL
 
@@ -17,7 +17,6 @@ type PriceRecord = Callable[[ChargeRecord, str], tuple[int, int]]  # record and 
 
 PREFETCH: Final = 1000
 FAULTS_SHOWN: Final = 20  # of one kind and shard: a broken shard must not fill the report
-AUDIT_SECONDS_MAX: Final = 3600.0
 
 
 @dataclass(slots=True)
@@ -41,7 +40,7 @@ class ShardAudit:
     async def _check_rows(self) -> None:
         position = await self.connection.fetchrow(SQL["audit_position"], self.shard)
         seq, head = 0, GENESIS_HEAD
-        async for row in self.connection.cursor(SQL["audit_rows"], self.shard, 0, prefetch=PREFETCH, timeout=COMMAND_SECONDS_MAX):
+        async for row in self.connection.cursor(SQL["audit_rows"], self.shard, 0, prefetch=PREFETCH, timeout=LONG_READ_SECONDS_MAX):
             if row["seq"] != seq + 1:
                 self.report.add(Fault.ROW_MISSING, f"shard {self.shard}: rows {seq + 1} to {row['seq'] - 1} are missing", shard=self.shard)
             head = check_row(row, head, self.report)
@@ -97,13 +96,15 @@ class ShardAudit:
         return self.cards[card_hash]
 
     async def _check_keys(self) -> None:
-        for row in await self.connection.fetch(SQL["audit_keys"], self.shard, FAULTS_SHOWN):
+        for row in await self.connection.fetch(SQL["audit_keys"], self.shard, FAULTS_SHOWN, timeout=LONG_READ_SECONDS_MAX):
             self.report.add(Fault.KEY_MISSING, f"shard {self.shard} row {row['seq']}: its key {row['key']} does not guard it", shard=self.shard)
 
     async def _check_figures(self) -> None:
         """The running figures of customers and house accounts equal the sums of their postings."""
-        figures = {f"{CUSTOMER}{row['id']}": -row["balance"] for row in await self.connection.fetch(SQL["audit_accounts"], self.shard)}
-        figures |= {row["account"]: row["balance"] for row in await self.connection.fetch(SQL["audit_house"], self.shard)}
+        figures = {
+            f"{CUSTOMER}{row['id']}": -row["balance"] for row in await self.connection.fetch(SQL["audit_accounts"], self.shard, timeout=LONG_READ_SECONDS_MAX)
+        }
+        figures |= {row["account"]: row["balance"] for row in await self.connection.fetch(SQL["audit_house"], self.shard, timeout=LONG_READ_SECONDS_MAX)}
         self.report.count("accounts", len(figures))
         for account in sorted(figures.keys() | self.sums.keys()):
             running, posted = figures.get(account, 0), self.sums.get(account, 0)
@@ -113,10 +114,10 @@ class ShardAudit:
 
     async def _check_statements(self) -> None:
         """The statement numbers have no gaps, each balance follows from the one before, and the last one is the account's."""
-        for row in await self.connection.fetch(SQL["audit_lines"], self.shard, FAULTS_SHOWN):
+        for row in await self.connection.fetch(SQL["audit_lines"], self.shard, FAULTS_SHOWN, timeout=LONG_READ_SECONDS_MAX):
             text = f"account {row['account_id']}: statement line {row['n']} does not follow from line {row['before']}"
             self.report.add(Fault.STATEMENT_BROKEN, text, shard=self.shard, account=row["account_id"])
-        for row in await self.connection.fetch(SQL["audit_ends"], self.shard, FAULTS_SHOWN):
+        for row in await self.connection.fetch(SQL["audit_ends"], self.shard, FAULTS_SHOWN, timeout=LONG_READ_SECONDS_MAX):
             text = (
                 f"account {row['id']}: its statement ends at line {row['last']} with {row['balance_after']} microunits, "
                 f"its figures say line {row['n']}, {row['statement_balance']}, and {row['due']} still due to make {row['balance']}"
@@ -154,6 +155,6 @@ async def audit_shard(pool: Pool, shard: int, *, report: Report, price: PriceRec
     Raises:
         JournalUnavailable: Postgres did not answer.
     """
-    async with journal_answers(), pool.acquire(timeout=COMMAND_SECONDS_MAX) as connection:
+    async with journal_answers(), pool.acquire(timeout=ACQUIRE_SECONDS_MAX) as connection:
         async with connection.transaction(isolation="repeatable_read", readonly=True):
             await ShardAudit(connection, shard, report, price, cards).run()

@@ -17,6 +17,7 @@ from ledger.errors import BrokenInvariant
 from ledger.holds import AccountRow, OutboxEntry, ShardMeta
 from ledger.journal import (
     ACQUIRE_SECONDS_MAX,
+    LONG_READ_SECONDS_MAX,
     Connection,
     JournalWriter,
     Pool,
@@ -192,10 +193,10 @@ async def _read_books(pool: Pool, shard: int, *, epoch: int) -> tuple[ShardPosit
 
 async def _read_accounts(connection: Connection, shard: int) -> list[AccountRow]:
     tokens: dict[int, dict[str, bool]] = {}
-    for row in await connection.fetch(SQL["rebuild_tokens"], shard):
+    for row in await connection.fetch(SQL["rebuild_tokens"], shard, timeout=LONG_READ_SECONDS_MAX):
         tokens.setdefault(row["account_id"], {})[row["digest"]] = not row["revoked"]
     accounts = []
-    for row in await connection.fetch(SQL["rebuild_accounts"], shard):
+    for row in await connection.fetch(SQL["rebuild_accounts"], shard, timeout=LONG_READ_SECONDS_MAX):
         if row["balance"] != row["statement_balance"]:
             raise BrokenInvariant(f"account {row['id']}: the journal says {row['balance']}, its statement {row['statement_balance']} microunits")
         accounts.append(

@@ -14,7 +14,7 @@ from ledger.entries import HOUSE_SHARD, SHARDS
 from ledger.errors import LedgerError, ShardClosed
 from ledger.findings import Fault, Finding, Report
 from ledger.hot_audit import check_balances, check_heads, check_holds, read_heads
-from ledger.journal import COMMAND_SECONDS_MAX, Pool, ShardPosition, journal_answers, now_ms, read_shards
+from ledger.journal import LONG_READ_SECONDS_MAX, Pool, ShardPosition, journal_answers, now_ms, read_shards
 from ledger.journal_audit import PREFETCH, PriceRecord, audit_shard, check_row
 from ledger.queries import SQL
 from telemetry import metrics
@@ -51,7 +51,7 @@ async def verify(
     await check_sums(pool, report=report, vault_on_chain=vault_on_chain)
     if balances is not None:
         async with journal_answers():
-            rows = await pool.fetch(SQL["accounts_of_shards"])
+            rows = await pool.fetch(SQL["accounts_of_shards"], timeout=LONG_READ_SECONDS_MAX)
         for shard in range(SHARDS):
             await _check_hot_shard(pool, balances, shard, accounts=[row["id"] for row in rows if row["shard"] == shard], report=report)
     if checkpoint is not None and report.whole:
@@ -62,7 +62,7 @@ async def verify(
 async def check_sums(pool: Pool, *, report: Report, vault_on_chain: int | None = None) -> None:
     """Invariant 3: what we own equals what we owe, over all shards, in one snapshot; and the vault is what the chain says."""
     async with journal_answers():
-        row = await pool.fetchrow(SQL["audit_sums"], timeout=COMMAND_SECONDS_MAX)
+        row = await pool.fetchrow(SQL["audit_sums"], timeout=LONG_READ_SECONDS_MAX)
     customers, house, vault = int(row["customers"]), int(row["house"]), int(row["vault"])
     report.count("sums")
     if customers != house:
