@@ -93,8 +93,8 @@ class Admission:
         """
         route = _route_of(exchange)
         request = self._read(route, message)
-        rate, provider = self._find(route, request)
-        bounds = self._bound(request, rate)
+        rate, provider = self._find(exchange, route, request)
+        bounds = self._bound(exchange, request, rate)
         exchange.request, exchange.rate, exchange.bounds = request, rate, bounds
         await self._place_hold(exchange, request, bounds)
         limit = self._inserted_limit(exchange, request, bounds)
@@ -115,7 +115,7 @@ class Admission:
         """
         route = _route_of(exchange)
         request = self._read(route, message)
-        rate, provider = self._find(route, request)
+        rate, provider = self._find(exchange, route, request)
         exchange.request, exchange.rate = request, rate
         renamed = rate.provider_model if rate.provider_model != request.model else None
         return Forwarding(provider=provider, body=rewrite_body(request, provider_model=renamed, include_usage=False, output_limit=None))
@@ -126,9 +126,9 @@ class Admission:
         except RequestRefused as error:
             raise Refused(refusal_of(error)) from None
 
-    def _find(self, route: Route, request: MeteredRequest) -> tuple[Rate, Provider]:
+    def _find(self, exchange: Exchange, route: Route, request: MeteredRequest) -> tuple[Rate, Provider]:
         try:
-            rate = self._card.find(request.model, provider=route.provider)
+            rate = self._card.at(exchange.started_at).find(request.model, provider=route.provider)
         except UnknownModel as error:
             raise Refused(_unknown_model(error)) from None
         provider = self._providers.get(rate.provider)
@@ -140,9 +140,9 @@ class Admission:
             raise Refused(Refusal(status=404, code="model_not_found", message=message))
         return rate, provider
 
-    def _bound(self, request: MeteredRequest, rate: Rate) -> HoldBounds:
+    def _bound(self, exchange: Exchange, request: MeteredRequest, rate: Rate) -> HoldBounds:
         try:
-            others = [self._card.find(name, provider=rate.provider) for name in request.other_models]
+            others = [self._card.at(exchange.started_at).find(name, provider=rate.provider) for name in request.other_models]
             settings = self._settings
             return hold_bounds(request, [rate, *others], hold_output_tokens=settings.hold_output_tokens, server_tool_tokens=settings.server_tool_tokens)
         except UnknownModel as error:

@@ -3,7 +3,6 @@
 import json
 import time
 
-from metering.chunks import TerminalHold, UsageChunkFilter
 from mitmproxy import http
 
 from addons import refusals
@@ -11,7 +10,9 @@ from addons.exchange import STALL, Exchange, Kind
 from addons.headers import strip_for_client, strip_hop_by_hop
 from addons.layers import BUFFERED_ANSWER_BYTES_MAX
 from addons.meter import Meter
-from addons.provider_errors import operators_affair
+from addons.provider_errors import error_is_operators, operators_affair
+from addons.refusals import error_events
+from metering.chunks import TerminalHold, UsageChunkFilter
 from metering.tally import open_tally
 from telemetry import metrics
 from telemetry.logs import log
@@ -72,9 +73,12 @@ class Answers:
         """A whole answer is about to leave: hide what is the operator's affair, tell charge and balance."""
         provider = exchange.provider or "unknown"
         status = response.status_code
-        if affair := operators_affair(status, response.raw_content):
-            metrics.operator_alarms_total.labels(provider=provider, reason=affair).inc()
-            log.error("operator_alarm", provider=provider, reason=affair, status=status, request_id=exchange.request_id)
+        reading = exchange.meter.reading() if exchange.meter is not None else None
+        affair = operators_affair(status, response.raw_content)
+        if affair is None and reading is not None and exchange.ending == "voided" and error_is_operators(reading.error):
+            affair = "error_in_answer"
+        if affair is not None:
+            _alarm(exchange, affair)
             flow.response = exchange.refuse(refusals.operator_affair())
             return
         if 300 <= status < 400:
@@ -90,6 +94,15 @@ class Answers:
             response.headers.pop("transfer-encoding", None)
             response.headers["content-length"] = str(len(response.raw_content or b""))
         self._add_closing_headers(exchange, response)
+
+    def hide_operators_affair(self, exchange: Exchange) -> None:
+        """A stream has ended in an error about the operator's account: say that it failed, and no more."""
+        reading = exchange.meter.reading() if exchange.meter is not None else None
+        if exchange.meter is None or exchange.route is None or reading is None or not error_is_operators(reading.error):
+            return
+        _alarm(exchange, "error_in_stream")
+        last_words = error_events(exchange.dialect, exchange.route.operation, refusals.operator_affair(), request_id=exchange.request_id)
+        exchange.meter.replace_held(last_words)
 
     def _add_stream_headers(self, exchange: Exchange, response: http.Response) -> None:
         response.headers["X-Request-Id"] = exchange.request_id
@@ -130,6 +143,12 @@ def _frame(flow: http.HTTPFlow, exchange: Exchange, response: http.Response) -> 
         response.headers["connection"] = "close"
     elif not flow.request.is_http2:
         response.headers["transfer-encoding"] = "chunked"
+
+
+def _alarm(exchange: Exchange, reason: str) -> None:
+    provider = exchange.provider or "unknown"
+    metrics.operator_alarms_total.labels(provider=provider, reason=reason).inc()
+    log.error("operator_alarm", provider=provider, reason=reason, status=exchange.provider_status, request_id=exchange.request_id)
 
 
 def _is_stream(exchange: Exchange, content_type: str) -> bool:

@@ -22,6 +22,8 @@ def close(exchange: Exchange) -> None:
     if exchange.provider is not None:
         metrics.request_seconds.labels(provider=provider).observe(seconds)
         _count_failure(exchange, exchange.provider)
+        if exchange.sent_at is not None:
+            metrics.added_latency_seconds.observe(exchange.sent_at - exchange.started)
     elif exchange.refusal_code:
         metrics.refusals_total.labels(code=exchange.refusal_code).inc()
     event = _EVENTS.get(exchange.ending or "", "request_refused" if exchange.refusal_code else "request_relayed")
@@ -29,7 +31,7 @@ def close(exchange: Exchange) -> None:
 
 
 def _count_failure(exchange: Exchange, provider: str) -> None:
-    if exchange.provider_status is None and not exchange.client_left:
+    if exchange.provider_status is None and not exchange.client_left and not exchange.stopped:
         metrics.upstream_errors_total.labels(provider=provider, reason=exchange.timed_out or "connection").inc()
     elif exchange.reason == "cut":
         metrics.upstream_errors_total.labels(provider=provider, reason=exchange.timed_out or "cut").inc()

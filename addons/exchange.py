@@ -16,7 +16,7 @@ from addons.budget import BodyBudget
 from addons.deadlines import Watch
 from addons.layers import GatewayStream
 from addons.meter import Meter
-from addons.refusals import Refusal, error_events, make_answer
+from addons.refusals import Refusal, error_events, make_answer, make_plain_answer
 from config.settings import GatewaySettings
 from ledger.entries import ChargeRecord, RequestId
 from ledger.holds import Hold, Settlement, Standing
@@ -60,7 +60,7 @@ class Exchange:
         self.stream: GatewayStream | None = None
         self.watch: Watch | None = None
         self.output_limit: int | None = None
-        self.asked_for_usage = self.wants_comment = self.http10 = False
+        self.asked_for_usage = self.wants_comment = self.http10 = self.plain_errors = False
         # What happened. An ending is judged by these, never by mitmproxy's texts.
         self.sent_at: float | None = None
         self.answered_at: float | None = None
@@ -211,6 +211,8 @@ class Exchange:
     def refuse(self, refusal: Refusal) -> http.Response:
         """Return an error in the caller's dialect, with the balance where it is known."""
         self.status, self.refusal_code = refusal.status, refusal.code
+        if self.plain_errors:
+            return make_plain_answer(refusal, request_id=self.request_id)
         return make_answer(self.dialect, refusal, request_id=self.request_id, balance=self.balance)
 
     @property

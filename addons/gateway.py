@@ -61,6 +61,7 @@ def settles_anyway(hook: Hook) -> Hook:
             exchange = exchange_of(flow)
             if exchange is not None and exchange.ending is None:
                 exchange.failed = True
+                exchange.cut(refusals.unavailable())  # a stream that is under way must not run on unwatched
                 await self.end(exchange)
 
     return guarded
@@ -132,6 +133,7 @@ class Gateway:
             exchange.kind = Kind.CONTROL
             if wants_upgrade(flow.request):
                 raise Refused(refusals.upgrade_refused())
+            exchange.plain_errors = route.path.startswith("/v1/usage")
             self._check_length(flow, exchange)
             self._relay.aim(flow, route)
             return
@@ -233,6 +235,7 @@ class Gateway:
         exchange = exchange_of(flow)
         if exchange is not None:
             await self._end_briefly(exchange)
+            self._answers.hide_operators_affair(exchange)
             exchange.tail = self._answers.closing_comment(exchange)
             if exchange.cut_message is not None:
                 close(exchange)  # no other hook follows

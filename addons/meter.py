@@ -59,6 +59,10 @@ class Meter:
         self._terminal = None
         return held
 
+    def replace_held(self, data: bytes) -> None:
+        """Put other last words in the place of those held back."""
+        self._held[:] = data
+
     @property
     def terminal_held(self) -> bool:
         """True once the usage is known: the terminal event is in, or a whole body is over."""

@@ -16,6 +16,7 @@ _CREDIT_WORDS = (
     "plan and billing",
     "requires more credits",
 )
+_KEY_CODES = frozenset({"authentication_error", "permission_error", "invalid_api_key", "401", "402", "403"})
 _ALWAYS = {401: "key_refused", 402: "out_of_credit", 403: "key_refused"}
 
 
@@ -26,6 +27,14 @@ def operators_affair(status: int, body: bytes | None) -> str | None:
     if status not in {400, 404, 429, 503} or not body:
         return None
     return "out_of_credit" if speaks_of_credit(_error_in(body)) else None
+
+
+def error_is_operators(error: str | None) -> bool:
+    """Tell the same of an error within an answer, as the tally reports it: type or code, then the message."""
+    if error is None:
+        return False
+    code, _, message = error.partition(": ")
+    return code in _KEY_CODES or speaks_of_credit({"code": code, "message": message})
 
 
 def speaks_of_credit(error: dict[str, Any]) -> bool:

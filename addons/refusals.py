@@ -51,17 +51,28 @@ def error_object(dialect: Dialect | None, refusal: Refusal, *, request_id: str) 
 
 def make_answer(dialect: Dialect | None, refusal: Refusal, *, request_id: str, balance: int | None = None) -> http.Response:
     """Return the whole answer: body in the dialect, request ids, retry hints, the balance where it is known."""
-    headers = {"content-type": "application/json", "x-request-id": request_id}
+    headers = _headers(refusal, request_id=request_id)
     if dialect is Dialect.ANTHROPIC:
         headers["request-id"] = request_id
-    if not refusal.retry:
-        headers["x-should-retry"] = "false"
-    elif refusal.retry_after is not None:
-        headers["retry-after"] = str(refusal.retry_after)
     if balance is not None:
         headers["x-balance-remaining"] = str(balance)
     body = json.dumps(error_object(dialect, refusal, request_id=request_id), separators=(",", ":")).encode()
     return http.Response.make(refusal.status, body, headers)
+
+
+def make_plain_answer(refusal: Refusal, *, request_id: str) -> http.Response:
+    """Return the answer of the ingest door, whose errors are a bare text."""
+    body = json.dumps({"error": refusal.message, "code": refusal.code}, separators=(",", ":")).encode()
+    return http.Response.make(refusal.status, body, _headers(refusal, request_id=request_id))
+
+
+def _headers(refusal: Refusal, *, request_id: str) -> dict[str, str]:
+    headers = {"content-type": "application/json", "x-request-id": request_id}
+    if not refusal.retry:
+        headers["x-should-retry"] = "false"
+    elif refusal.retry_after is not None:
+        headers["retry-after"] = str(refusal.retry_after)
+    return headers
 
 
 def error_events(dialect: Dialect | None, operation: Operation, refusal: Refusal, *, request_id: str) -> bytes:

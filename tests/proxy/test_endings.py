@@ -363,3 +363,63 @@ async def test_sixty_clients_that_leave_all_end(stage: Stage) -> None:
         while (await stage.standing(account))[1] or stage.assembly.links.running:
             await asyncio.sleep(0.05)
     assert len(await stage.charges(account)) <= 60
+
+
+@pytest.mark.parametrize("streamed", [True, False])
+async def test_an_error_in_a_200_about_the_operators_account_is_not_repeated(stage: Stage, streamed: bool) -> None:
+    account = await stage.open_account()
+    error = {"code": "insufficient_quota", "type": "insufficient_quota", "message": "Operator exceeded the current quota"}
+    failed = {"type": "response.failed", "sequence_number": 1, "response": {"id": "r", "object": "response", "status": "failed", "error": error, "usage": None}}
+    stage.provider.script = streams([event("response.failed", failed)]) if streamed else says(answer({"error": error}))
+
+    response = await stage.client.post(
+        f"{stage.url}/proxy/{account.api_token}/v1/responses", json={"model": "gpt-5.2", "input": "hi", "stream": streamed, "max_output_tokens": 50}
+    )
+
+    assert "Operator" not in response.text
+    assert "response.failed" in response.text if streamed else response.status_code == 502
+    await stage.settled(account, charges=0)
+
+
+async def test_a_request_that_is_not_on_our_own_stream_is_not_served(stage: Stage, monkeypatch: pytest.MonkeyPatch) -> None:
+    account = await stage.open_account()
+    monkeypatch.setattr(stage.assembly.links, "next_layer", lambda chosen: None)
+
+    response = await stage.messages(account)
+
+    assert response.status_code == 503
+    assert stage.provider.asked == []
+
+
+async def test_a_stream_whose_watch_fails_is_cut_and_charged(stage: Stage, monkeypatch: pytest.MonkeyPatch) -> None:
+    account = await stage.open_account()
+    stage.provider.script = streams(message_events(words=50), pause=0.01)
+
+    def broken(*args: object) -> None:
+        raise RuntimeError("a fault of ours")
+
+    monkeypatch.setattr(stage.assembly.gateway._answers, "begin", broken)
+
+    response = await stage.messages(account, stream=True)
+
+    assert response.status_code == 200
+    [record] = await stage.settled(account, charges=1)
+    assert record.estimated
+
+
+async def test_a_tally_that_fails_passes_the_answer_and_charges_the_hold(stage: Stage, monkeypatch: pytest.MonkeyPatch) -> None:
+    account = await stage.open_account()
+    events = message_events()
+    stage.provider.script = streams(events)
+
+    def broken(*args: object) -> None:
+        raise RuntimeError("a fault of ours")
+
+    monkeypatch.setattr("metering.tally_core.StreamTally.feed", broken)
+
+    received, _ = await read_stream(stage, account)
+
+    assert received == b"".join(events)
+    [record] = await stage.settled(account, charges=1)
+    assert record.estimated
+    assert record.amount > 0

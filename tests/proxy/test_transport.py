@@ -256,3 +256,17 @@ async def test_a_provider_that_closes_between_requests_is_dialled_again(stage: S
 
     assert stage.provider.connections == 3
     await stage.settled(account, charges=3)
+
+
+async def test_a_client_that_expects_100_gets_it_once_it_is_known(stage: Stage) -> None:
+    account = await stage.open_account()
+    reader, writer = await stage.connect()
+    whole = stage.raw_request(account, RAW, headers="Expect: 100-continue\r\n")
+    head, _, body = whole.partition(b"\r\n\r\n")
+    writer.write(head + b"\r\n\r\n")
+    assert (await asyncio.wait_for(reader.readuntil(b"\r\n\r\n"), 3)).startswith(b"HTTP/1.1 100")
+    writer.write(body)
+    assert (await asyncio.wait_for(reader.readuntil(b"\r\n\r\n"), 3)).startswith(b"HTTP/1.1 200")
+    writer.close()
+    assert stage.provider.asked[0].header("expect") is None
+    await stage.settled(account, charges=1)
