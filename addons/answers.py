@@ -8,10 +8,10 @@ from mitmproxy import http
 from addons import refusals
 from addons.exchange import STALL, Exchange, Kind
 from addons.headers import strip_for_client, strip_hop_by_hop
-from addons.layers import BUFFERED_ANSWER_BYTES_MAX
 from addons.meter import Meter
 from addons.provider_errors import error_is_operators, operators_affair
 from addons.refusals import error_events
+from addons.streams import BUFFERED_ANSWER_BYTES_MAX
 from metering.chunks import TerminalHold, UsageChunkFilter
 from metering.tally import open_tally
 from telemetry import metrics

@@ -1,6 +1,6 @@
 """Our own record of one request: where it is, what it owns, how it ends. Hooks come and go; this stays.
 
-It is also what a stream asks (`layers.Conduct`). Its methods do not raise and do no I/O: what needs
+It is also what a stream asks (`conduct.Conduct`). Its methods do not raise and do no I/O: what needs
 a store is left to `lifecycle`, which reads the flags kept here.
 """
 
@@ -14,9 +14,9 @@ from mitmproxy import http
 from addons import refusals
 from addons.budget import BodyBudget
 from addons.deadlines import Watch
-from addons.layers import GatewayStream
 from addons.meter import Meter
 from addons.refusals import Refusal, error_events, make_answer, make_plain_answer
+from addons.streams import GatewayStream
 from config.settings import GatewaySettings
 from ledger.entries import ChargeRecord, RequestId
 from ledger.holds import Hold, Settlement, Standing

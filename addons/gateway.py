@@ -13,11 +13,11 @@ from addons.answers import Answers
 from addons.background import Background
 from addons.budget import BodyBudget
 from addons.closing import close
+from addons.conduct import CONDUCT
 from addons.control_relay import ControlRelay
 from addons.deadlines import Watch
 from addons.exchange import Exchange, Kind
 from addons.headers import bearer_of, fault_of, wants_upgrade
-from addons.layers import CONDUCT
 from addons.lifecycle import Lifecycle
 from addons.links import Links
 from addons.local_answers import FreeQuota, answer_locally, quota_exhausted

@@ -12,9 +12,10 @@ from mitmproxy.tls import TlsData
 
 from addons.background import Background
 from addons.closing import close
+from addons.conduct import Interrupt
 from addons.deadlines import ConnectClocks
 from addons.exchange import CONNECT, STOPPED, Exchange
-from addons.layers import GatewayLayer, Interrupt
+from addons.layers import GatewayLayer
 from telemetry.logs import log
 
 SWEEP_SECONDS = 0.3  # after a client has left, until what no hook has ended is ended

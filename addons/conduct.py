@@ -1,0 +1,78 @@
+# mypy: disable-error-code="no-untyped-call"
+# mitmproxy leaves parts of itself untyped.
+"""What a stream asks of our record of its request, and the events and hooks that pass between them."""
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Protocol
+
+from mitmproxy import http
+from mitmproxy.proxy import commands, events
+
+if TYPE_CHECKING:
+    from addons.streams import GatewayStream
+
+CONDUCT = "level5"
+
+
+class Conduct(Protocol):
+    """What a stream asks of our record of the request it carries. Nothing here raises."""
+
+    stream: "GatewayStream | None"
+    unsendable: bool  # the client has left: the request must not leave any more
+    wants_settlement: bool  # the terminal event is held back until the charge is known
+    wants_extension: bool  # the hold does not cover what has been used
+    cut_message: bytes | None  # the stream ends here, with this as its last words
+
+    def body_grows(self, size: int) -> http.Response | None:
+        """Count a piece of the request's body; an answer refuses the rest of it."""
+
+    def sent(self) -> None:
+        """The request is leaving for the provider."""
+
+    def relay(self, data: bytes) -> bytes:
+        """Meter a piece of a streamed answer and return what may go out now."""
+
+    def observe(self, data: bytes) -> None:
+        """Meter a piece of an answer that is kept back whole."""
+
+    def flush(self) -> bytes:
+        """The answer is over: return what was kept back in it."""
+
+    def release(self) -> bytes:
+        """The charge is known, or took too long: return what was held back for it."""
+
+    def ended_whole(self) -> bool:
+        """Tell whether the answer's end was its own and not a broken connection's."""
+
+    def reads_on(self) -> bool:
+        """The client has left: tell whether the answer is to be read to its end all the same."""
+
+    def spill(self) -> None:
+        """An answer has become too large to keep back: its head is leaving."""
+
+    def failure(self, status: int) -> http.Response:
+        """Return our answer to a failure of this status (400, 413, 502)."""
+
+
+@dataclass
+class Interrupt(events.Event):
+    """Something outside the connections (a deadline, the drain) concerns one stream."""
+
+    stream: "GatewayStream"
+    reason: str
+
+
+@dataclass
+class Level5ExtendHook(commands.StartHook):
+    """A stream needs a larger hold before it goes on."""
+
+    name = "level5_extend"
+    flow: http.HTTPFlow
+
+
+@dataclass
+class Level5SettleHook(commands.StartHook):
+    """A stream's usage is known; its terminal event waits until this has run."""
+
+    name = "level5_settle"
+    flow: http.HTTPFlow

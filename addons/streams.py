@@ -1,0 +1,264 @@
+# mypy: disable-error-code="no-untyped-call"
+# mitmproxy leaves parts of itself untyped.
+"""mitmproxy's streams with our endings: refusals in the dialect, timeouts, cuts, reading on.
+
+A stream asks the `Conduct` that a hook left in `flow.metadata[CONDUCT]` what to do; a flow without one
+is relayed as mitmproxy would. Nothing here knows of money.
+"""
+
+from typing import Any
+
+from mitmproxy import http
+from mitmproxy.proxy import commands, events, layer
+from mitmproxy.proxy.layers.http import DropStream, HttpStream, SendHttp
+from mitmproxy.proxy.layers.http._events import (
+    ErrorCode,
+    RequestData,
+    RequestEndOfMessage,
+    RequestHeaders,
+    RequestProtocolError,
+    ResponseData,
+    ResponseEndOfMessage,
+    ResponseHeaders,
+    ResponseProtocolError,
+)
+from mitmproxy.proxy.layers.http._hooks import HttpRequestHeadersHook
+
+from addons.conduct import CONDUCT, Conduct, Interrupt, Level5ExtendHook, Level5SettleHook
+
+UNREAD_BODY_BYTES_MAX = 1024 * 1024  # of a refused request's body: more is not thrown away but cut
+UNREAD_BODY_SECONDS_MAX = 2.0
+BUFFERED_ANSWER_BYTES_MAX = 4 * 1024 * 1024
+
+
+class GatewayStream(HttpStream):
+    """One request and its answer."""
+
+    head_sent = False
+    detached = False  # the client has left and the answer is read on: nothing goes to the client any more
+    _unread = 0
+
+    @property
+    def conduct(self) -> Conduct | None:
+        flow = getattr(self, "flow", None)
+        conduct: Conduct | None = flow.metadata.get(CONDUCT) if flow is not None else None
+        return conduct
+
+    def _handle_event(self, event: events.Event) -> layer.CommandGenerator[None]:
+        if isinstance(event, events.Wakeup):
+            yield commands.CloseConnection(self.context.client)
+            return
+        if isinstance(event, Interrupt):
+            yield from self._filtered(self._interrupted(event.reason))
+            return
+        yield from self._filtered(super()._handle_event(event))
+        body_follows = isinstance(event, RequestHeaders) and not event.end_stream
+        if body_follows and self.flow.response and self.client_state == self.state_consume_request_body:
+            yield from self._filtered(self._answer_early())
+
+    # Requests
+
+    def state_consume_request_body(self, event: events.Event) -> layer.CommandGenerator[None]:
+        conduct = self.conduct
+        if isinstance(event, RequestData) and conduct is not None and (refusal := conduct.body_grows(len(event.data))):
+            self.request_body_buf.clear()
+            self.flow.response = refusal
+            yield from self._answer_early()
+            return
+        yield from super().state_consume_request_body(event)
+
+    def _answer_early(self) -> layer.CommandGenerator[None]:
+        """Send the answer that a hook has set although the body has not arrived; throw the body away for a moment, then close."""
+        self.client_state = self.state_discard_request_body
+        self._announce_close(assert_response(self.flow))
+        yield from self.send_response()
+        yield SendHttp(ResponseEndOfMessage(self.stream_id), self.context.client)
+        self.flow.live = False
+        yield from self._close_soon()
+
+    def _announce_close(self, response: http.Response) -> None:
+        if not self.flow.request.is_http2:
+            response.headers["connection"] = "close"
+
+    def _close_soon(self) -> layer.CommandGenerator[None]:
+        """Give the client a moment to finish sending, so that it reads the answer before the connection ends."""
+        if not self.flow.request.is_http2:
+            yield commands.RequestWakeup(UNREAD_BODY_SECONDS_MAX)
+
+    def state_discard_request_body(self, event: events.Event) -> layer.CommandGenerator[None]:
+        if isinstance(event, RequestData):
+            self._unread += len(event.data)
+            if self._unread > UNREAD_BODY_BYTES_MAX:
+                yield commands.CloseConnection(self.context.client)
+
+    def make_server_connection(self) -> layer.CommandGenerator[bool]:
+        connected = yield from super().make_server_connection()
+        if not connected:
+            return False
+        if self.conduct is not None and self.conduct.unsendable and not self._client_error_waits():
+            self._paused_event_queue.append(RequestProtocolError(self.stream_id, "client left", ErrorCode.CLIENT_DISCONNECTED))
+        return not (yield from self.check_killed(emit_error_hook=True))
+
+    def _client_error_waits(self) -> bool:
+        return any(isinstance(event, RequestProtocolError) for event in self._paused_event_queue)
+
+    # Answers
+
+    def state_wait_for_response_headers(self, event: ResponseHeaders) -> layer.CommandGenerator[None]:
+        if event.response.status_code < 200:
+            # 101 would open a tunnel that nobody meters; other interim answers never reach us over HTTP/1.
+            yield from self._fail_upstream("the provider switched protocols")
+            return
+        yield from super().state_wait_for_response_headers(event)
+
+    def state_consume_response_body(self, event: events.Event) -> layer.CommandGenerator[None]:
+        conduct = self.conduct
+        if conduct is None or not isinstance(event, ResponseData):
+            yield from super().state_consume_response_body(event)
+            return
+        conduct.observe(event.data)
+        if self.detached:
+            return
+        self.response_body_buf += event.data
+        if len(self.response_body_buf) > BUFFERED_ANSWER_BYTES_MAX:
+            kept = bytes(self.response_body_buf)
+            self.response_body_buf.clear()
+            conduct.spill()
+            yield from self.start_response_stream()
+            yield SendHttp(ResponseData(self.stream_id, kept), self.context.client)
+
+    def state_stream_response_body(self, event: events.Event) -> layer.CommandGenerator[None]:
+        conduct = self.conduct
+        if conduct is None:
+            yield from super().state_stream_response_body(event)
+        elif isinstance(event, ResponseData):
+            yield from self._relay(conduct, conduct.relay(event.data))
+        elif isinstance(event, ResponseEndOfMessage):
+            yield from self._end_stream(conduct)
+
+    def _relay(self, conduct: Conduct, ready: bytes) -> layer.CommandGenerator[None]:
+        if ready:
+            yield SendHttp(ResponseData(self.stream_id, ready), self.context.client)
+        if conduct.wants_settlement:
+            yield Level5SettleHook(self.flow)
+            if released := conduct.release():
+                yield SendHttp(ResponseData(self.stream_id, released), self.context.client)
+        elif conduct.wants_extension:
+            yield Level5ExtendHook(self.flow)
+        if conduct.cut_message is not None:
+            yield from self._cut(conduct.cut_message)
+
+    def _end_stream(self, conduct: Conduct) -> layer.CommandGenerator[None]:
+        yield from self._relay(conduct, conduct.flush())
+        if self.server_state != self.state_stream_response_body:
+            return
+        if conduct.ended_whole():
+            yield from self.send_response(already_streamed=True)
+        else:
+            # Ending it politely would make half an answer look like a whole one.
+            yield from self.handle_protocol_error(ResponseProtocolError(self.stream_id, "no terminal event", ErrorCode.GENERIC_SERVER_ERROR))
+
+    def _cut(self, last_words: bytes) -> layer.CommandGenerator[None]:
+        """End a stream from our side: close the provider's connection, settle, say why, end the body."""
+        yield SendHttp(RequestProtocolError(self.stream_id, "cut", ErrorCode.CANCEL), self.context.server)
+        self.server_state = self.state_done
+        yield Level5SettleHook(self.flow)
+        yield SendHttp(ResponseData(self.stream_id, last_words), self.context.client)
+        yield SendHttp(ResponseEndOfMessage(self.stream_id), self.context.client)
+        self.flow.live = False
+        yield DropStream(self.stream_id)
+
+    # Failures
+
+    def _interrupted(self, reason: str) -> layer.CommandGenerator[None]:
+        """A deadline has passed, or we stop: end what still waits for the provider."""
+        if self.client_state == self.state_done and self.server_state not in (self.state_done, self.state_errored):
+            yield from self._fail_upstream(reason)
+
+    def _fail_upstream(self, reason: str) -> layer.CommandGenerator[None]:
+        yield SendHttp(RequestProtocolError(self.stream_id, reason, ErrorCode.CANCEL), self.context.server)
+        yield from self.handle_protocol_error(ResponseProtocolError(self.stream_id, reason, ErrorCode.GENERIC_SERVER_ERROR))
+
+    def handle_protocol_error(self, event: RequestProtocolError | ResponseProtocolError) -> layer.CommandGenerator[None]:
+        conduct = self.conduct
+        if isinstance(event, RequestProtocolError) and conduct is not None and self._talks_upstream() and conduct.reads_on():
+            self.detached = True
+            return
+        yield from super().handle_protocol_error(event)
+
+    def check_killed(self, emit_error_hook: bool) -> layer.CommandGenerator[bool]:  # mitmproxy's signature
+        conduct = self.conduct
+        if conduct is not None and self._talks_upstream() and self._client_error_waits() and conduct.reads_on():
+            # The client left while a hook was awaited: the answer is read on all the same.
+            waiting = [event for event in self._paused_event_queue if not isinstance(event, RequestProtocolError)]
+            self._paused_event_queue.clear()
+            self._paused_event_queue.extend(waiting)
+            self.detached = True
+        return (yield from super().check_killed(emit_error_hook))
+
+    def _talks_upstream(self) -> bool:
+        return self.client_state == self.state_done and self.server_state not in (self.state_done, self.state_errored)
+
+    # Everything that leaves passes here
+
+    def _filtered(self, generator: layer.CommandGenerator[None]) -> layer.CommandGenerator[None]:
+        """Pass commands on, with our changes; replies of blocking commands are handed back."""
+        reply: Any = None
+        while True:
+            try:
+                command = generator.send(reply)
+            except StopIteration:
+                return
+            reply = None
+            if isinstance(command, HttpRequestHeadersHook):
+                command.flow.metadata["level5.stream"] = self
+            if not isinstance(command, SendHttp):
+                reply = yield command
+            elif command.connection is self.context.client:
+                yield from self._to_client(command)
+            else:
+                yield from self._to_provider(command)
+
+    def _to_client(self, command: SendHttp) -> layer.CommandGenerator[None]:
+        event = command.event
+        if self.detached or (isinstance(event, ResponseData) and self.flow.request.method == "HEAD"):
+            return
+        if isinstance(event, ResponseHeaders) and event.response.status_code >= 200:
+            self.head_sent = True
+        elif isinstance(event, ResponseProtocolError) and not self.head_sent and (status := event.code.http_status_code()):
+            yield from self._refuse(status)
+            return
+        yield command
+
+    def _refuse(self, status: int) -> layer.CommandGenerator[None]:
+        """Answer a failure in the caller's dialect where mitmproxy would send HTML."""
+        response = self.conduct.failure(status) if self.conduct else plain_failure(status)
+        self.head_sent, client = True, self.context.client
+        unread = self.client_state != self.state_done
+        if unread:
+            self._announce_close(response)
+        yield SendHttp(ResponseHeaders(self.stream_id, response, False), client)
+        yield SendHttp(ResponseData(self.stream_id, response.raw_content or b""), client)
+        yield SendHttp(ResponseEndOfMessage(self.stream_id), client)
+        if unread:
+            yield from self._close_soon()
+
+    def _to_provider(self, command: SendHttp) -> layer.CommandGenerator[None]:
+        if isinstance(command.event, RequestHeaders) and self.conduct is not None:
+            self.conduct.sent()
+        yield command
+        if isinstance(command.event, RequestEndOfMessage):
+            self.flow.request.data.content = None  # sent; a stream may run for minutes, its request need not stay
+
+
+def assert_response(flow: http.HTTPFlow) -> http.Response:
+    """Return the flow's answer, which the caller knows to be there."""
+    if flow.response is None:
+        raise RuntimeError("no answer where one was set")
+    return flow.response
+
+
+def plain_failure(status: int) -> http.Response:
+    """Return an answer for a failure of a request that no hook has seen."""
+    body = b'{"error":{"code":"invalid_request","message":"The request could not be handled.","details":{}}}'
+    return http.Response.make(status, body, {"content-type": "application/json", "x-should-retry": "false"})
