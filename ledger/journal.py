@@ -33,6 +33,7 @@ JOURNAL_FAILURES: Final = (
     OSError,  # with TimeoutError
     driver.PostgresConnectionError,
     driver.InterfaceError,
+    driver.InternalClientError,  # a pooled connection that was cut in mid-answer
     driver.OperatorInterventionError,
     driver.InsufficientResourcesError,
     driver.TransactionRollbackError,
