@@ -81,6 +81,7 @@ async def claim_stores(pool: Pool, balances: Balances, *, mode: str, genesis: st
     if journal is None:
         journal = await _found(pool, hot, metas, Identity(instance_id=uuid.uuid4().hex, mode=mode, genesis=genesis))
     _require_match(journal, hot, mode=mode, genesis=genesis)
+    _require_own_shards(journal, metas)
     await redis_command(balances, "HSET", IDENTITY_KEY, "instance", journal.instance_id, "mode", journal.mode, "genesis", journal.genesis)
     balances.instance = journal.instance_id
     await _open_untouched(pool, balances, journal, metas)
@@ -143,6 +144,14 @@ def _require_match(journal: Identity, hot: Identity | None, *, mode: str, genesi
             f"Redis belongs to instance {hot.instance_id} ({hot.mode}), the database to {journal.instance_id} ({journal.mode}): "
             "point LEVEL5_REDIS_URL at the right Redis, or at an empty one, which is then rebuilt from the journal"
         )
+
+
+def _require_own_shards(journal: Identity, metas: Mapping[int, ShardMeta | None]) -> None:
+    for shard, meta in metas.items():
+        if meta is not None and meta.instance != journal.instance_id:
+            raise WrongStore(
+                f"shard {shard} in Redis belongs to instance {meta.instance}, the database to {journal.instance_id}: point LEVEL5_REDIS_URL at the right Redis"
+            )
 
 
 async def _open_untouched(pool: Pool, balances: Balances, journal: Identity, metas: Mapping[int, ShardMeta | None]) -> None:

@@ -86,6 +86,10 @@ async def test_stores_of_another_mode_chain_or_instance_are_refused(database_url
         await redis_command(other, "HSET", "l5:{64}:identity", "instance", "foreign")
         with pytest.raises(WrongStore, match="Redis belongs to instance foreign"):
             await claim_stores(books.pool, other, mode="sandbox")
+        await redis_command(other, "DEL", "l5:{64}:identity")
+        await redis_command(other, "HSET", "l5:{3}:meta", "instance", "foreign")
+        with pytest.raises(WrongStore, match="shard 3 in Redis belongs to instance foreign"):
+            await claim_stores(books.pool, other, mode="sandbox")
 
 
 async def test_an_empty_database_beside_a_full_redis_is_refused_with_advice(database_url: str, redis_url: str) -> None:
