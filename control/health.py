@@ -2,7 +2,7 @@
 
 import asyncio
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Coroutine, Mapping
 from dataclasses import dataclass, field
 from typing import Any, Protocol
 
@@ -26,7 +26,7 @@ class Metas(Protocol):
 class Pool(Protocol):
     """The journal's connections."""
 
-    async def fetchval(self, query: str, *, timeout: float) -> Any:  # asyncpg's own signature
+    def fetchval(self, query: str, *, timeout: float) -> Coroutine[Any, Any, Any]:  # asyncpg's own signature
         """Return one value."""
 
 
@@ -69,6 +69,7 @@ class HealthMonitor:
     _marks: dict[int, _Mark] = field(default_factory=dict)
     _lock: asyncio.Lock = field(default_factory=asyncio.Lock)
     _sample: tuple[float, Health] | None = None
+    _question: asyncio.Task[Any] | None = None
 
     async def look(self) -> Health:
         """Return the state, not older than a second; many callers at once share one look."""
@@ -109,13 +110,17 @@ class HealthMonitor:
             return None
 
     async def _ask_journal(self, problems: list[str]) -> bool:
-        try:
-            async with asyncio.timeout(CHECK_SECONDS_MAX):
-                await self.pool.fetchval("SELECT 1 FROM instance LIMIT 1", timeout=CHECK_SECONDS_MAX)
-        except Exception as error:  # a database without tables is as little use as none
-            problems.append(f"postgres: {type(error).__name__}: {error}")
+        """Ask in a task of its own: a database that hangs, instead of failing, also hangs the cancelling of a question."""
+        if self._question is None or self._question.done():
+            self._question = asyncio.create_task(self.pool.fetchval("SELECT 1 FROM instance LIMIT 1", timeout=CHECK_SECONDS_MAX))
+            await asyncio.wait({self._question}, timeout=CHECK_SECONDS_MAX)
+        if not self._question.done():
+            problems.append("postgres: no answer")
             return False
-        return True
+        error = self._question.exception()
+        if error is not None:  # a database without tables is as little use as none
+            problems.append(f"postgres: {type(error).__name__}: {error}")
+        return error is None
 
     def _measure_lag(self, metas: Mapping[int, ShardMeta | None]) -> float:
         """Return the seconds since the oldest change that is still not posted was first seen."""

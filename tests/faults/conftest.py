@@ -10,8 +10,8 @@ from tests.fakes.appliance import Appliance, appliance
 
 @pytest.fixture(scope="module")
 def running(store_home: Path) -> Iterator[Appliance]:
-    """One appliance for the tests of a module that leave it as they found it."""
-    with appliance(store_home) as made:
+    """One appliance for the tests of a module that leave it as they found it; nobody may go below zero on it."""
+    with appliance(store_home, LEVEL5_LEDGER__OVERDRAFT_MAX="0") as made:
         yield made
 
 

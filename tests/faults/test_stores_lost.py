@@ -18,7 +18,12 @@ from tests.fakes.calls import call, charge_by_hand
 def eventually(holds: Callable[[], bool], *, seconds_max: float = 40.0) -> None:
     """Wait until `holds`; the fault tests wait for the appliance to heal, never for a fixed time."""
     deadline = time.monotonic() + seconds_max
-    while not holds():
+    while True:
+        try:
+            if holds():
+                return
+        except httpx.HTTPError:  # nobody there yet to answer
+            pass
         assert time.monotonic() < deadline, "it did not heal in time"
         time.sleep(0.1)
 
