@@ -14,6 +14,7 @@ from ledger.migrate import migrate
 from ledger.stores import claim_stores
 
 CLOSE_SECONDS_MAX = 5.0
+NO_STORES = "LEVEL5_DATABASE_URL and LEVEL5_REDIS_URL must both be set to run this alone; `level5 up` brings stores of its own"
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,7 +34,7 @@ def database_url(settings: Settings) -> str:
         SettingsError: there is none.
     """
     if settings.database_url is None:
-        raise SettingsError("LEVEL5_DATABASE_URL is not set; only `level5 up` brings stores of its own")
+        raise SettingsError(NO_STORES)
     return settings.database_url.get_secret_value()
 
 
@@ -44,7 +45,7 @@ def redis_url(settings: Settings) -> str:
         SettingsError: there is none.
     """
     if settings.redis_url is None:
-        raise SettingsError("LEVEL5_REDIS_URL is not set; only `level5 up` brings stores of its own")
+        raise SettingsError(NO_STORES)
     return settings.redis_url.get_secret_value()
 
 
@@ -84,14 +85,26 @@ async def open_books(settings: Settings) -> AsyncIterator[Books]:
 
 
 async def prepare_books(settings: Settings) -> None:
-    """Bring the database up to date, claim both stores, and record the rate card that charges will name.
+    """Bring the database up to date, then claim the stores as `claim_books` does.
 
     Raises:
         WrongStore: the stores belong to another appliance, mode or a newer version.
         RateCardError: the rate card cannot be read.
         JournalUnavailable, BalanceUnavailable: a store did not answer.
     """
-    card = load_rate_card(settings.rates)
+    load_rate_card(settings.rates)  # a card with a mistake must not be found after the database was changed
     await migrate(database_url(settings))
+    await claim_books(settings)
+
+
+async def claim_books(settings: Settings) -> None:
+    """Claim both stores for this mode, and record the rate card that charges will name.
+
+    Raises:
+        WrongStore: the stores belong to another appliance or mode.
+        RateCardError: the rate card cannot be read.
+        JournalUnavailable, BalanceUnavailable: a store did not answer.
+    """
+    card = load_rate_card(settings.rates)
     async with open_books(settings) as books:
         await record_rate_card(books.pool, card.hash, card.body)

@@ -5,9 +5,9 @@ import signal
 from collections.abc import Awaitable, Callable
 from functools import partial
 
-from cli.books import open_stores
+from cli.books import claim_books, open_stores
 from config.settings import Settings
-from ledger.errors import LedgerError
+from ledger.errors import LedgerError, WrongStore
 from ledger.poster import IDLE_PAUSE_SECONDS, Poster
 from ledger.reaper import reap_forever
 from ledger.reconcile import run_reconciler
@@ -48,22 +48,53 @@ async def keep_running(name: str, task: Task, stop: asyncio.Event) -> None:
 
 
 async def run_poster_role(settings: Settings) -> None:
-    """Post, reap and reconcile until SIGTERM or SIGINT, then post what is still waiting."""
+    """Post, reap and reconcile until SIGTERM or SIGINT, then post what is still waiting.
+
+    Raises:
+        WrongStore: the stores are another appliance's.
+        SettingsError: the address of a store is missing.
+    """
     configure_logs(settings.log_level, "poster")
-    stop = stop_on_signals()
+    stop, wrong = stop_on_signals(), list[WrongStore]()
+    async with open_stores(settings) as (pool, balances):
+        poster = Poster(pool, balances, retention_hours=settings.ledger.outbox_retention_hours)
+        async with asyncio.TaskGroup() as group:
+            group.create_task(keep_running("metrics_page", partial(show_metrics, settings), stop))
+            group.create_task(keep_running("claim", partial(claim_or_stop, settings, wrong), stop))
+            group.create_task(keep_running("poster", poster.run, stop))
+            group.create_task(keep_running("reaper", partial(reap_forever, balances), stop))
+            group.create_task(keep_running("reconciler", lambda asked: run_reconciler(pool, balances, stop=asked), stop))
+            log.info("poster_ready")
+        if wrong:
+            raise wrong[0]
+        await post_the_rest(poster)
+    log.info("poster_stopped")
+
+
+async def show_metrics(settings: Settings, stop: asyncio.Event) -> None:
+    """Serve the metrics page until `stop` is set. Where another poster of this machine serves it, wait for our turn.
+
+    Raises:
+        OSError: the port is taken.
+    """
     page = run_metrics_server(settings.metrics.host, settings.metrics.port)
     try:
-        async with open_stores(settings) as (pool, balances):
-            poster = Poster(pool, balances, retention_hours=settings.ledger.outbox_retention_hours)
-            async with asyncio.TaskGroup() as group:
-                group.create_task(keep_running("poster", poster.run, stop))
-                group.create_task(keep_running("reaper", partial(reap_forever, balances), stop))
-                group.create_task(keep_running("reconciler", lambda asked: run_reconciler(pool, balances, stop=asked), stop))
-                log.info("poster_ready")
-            await post_the_rest(poster)
+        await stop.wait()
     finally:
         page.close()
-    log.info("poster_stopped")
+
+
+async def claim_or_stop(settings: Settings, wrong: list[WrongStore], stop: asyncio.Event) -> None:
+    """Claim the stores; where they are not ours, note why and stop everything.
+
+    Raises:
+        JournalUnavailable, BalanceUnavailable: a store did not answer; to be tried again.
+    """
+    try:
+        await claim_books(settings)
+    except WrongStore as error:
+        wrong.append(error)
+        stop.set()
 
 
 async def post_the_rest(poster: Poster) -> None:

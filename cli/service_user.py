@@ -102,7 +102,7 @@ def socket_folder(home: Path, user: ServiceUser | None) -> Path:
 
 
 def prepare_home(home: Path, user: ServiceUser | None) -> None:
-    """Create the home folder and those above it that are missing (0711 for a service user, so that it can enter; else 0700).
+    """Create the home folder and those above it that are missing (0711 as root, so that the servers' user can enter; else 0700).
 
     Raises:
         EmbeddedStoreError: it cannot be created, or the service user cannot reach it.
@@ -111,7 +111,7 @@ def prepare_home(home: Path, user: ServiceUser | None) -> None:
         for folder in (*reversed(home.parents), home):
             if not folder.exists():
                 folder.mkdir()
-                folder.chmod(0o700 if user is None else 0o711)
+                folder.chmod(0o700 if os.geteuid() else 0o711)
     except OSError as error:
         raise EmbeddedStoreError(f"cannot create {home}: {error.strerror}; set LEVEL5_HOME to a folder of yours") from error
     if not home.is_dir() or not os.access(home, os.W_OK | os.X_OK):
