@@ -1,5 +1,6 @@
 """Postgres or Redis away, emptied, rolled back, full or restored: refused or served, never wrong."""
 
+import contextlib
 import os
 import shutil
 import signal
@@ -19,17 +20,15 @@ def eventually(holds: Callable[[], bool], *, seconds_max: float = 40.0) -> None:
     """Wait until `holds`; the fault tests wait for the appliance to heal, never for a fixed time."""
     deadline = time.monotonic() + seconds_max
     while True:
-        try:
+        with contextlib.suppress(httpx.HTTPError):  # nobody there yet to answer
             if holds():
                 return
-        except httpx.HTTPError:  # nobody there yet to answer
-            pass
         assert time.monotonic() < deadline, "it did not heal in time"
         time.sleep(0.1)
 
 
 def hot_store(appliance: Appliance) -> redis.Redis:
-    found = [path for path in appliance.home.rglob("valkey.sock")]
+    found = list(appliance.home.rglob("valkey.sock"))
     assert found, "the embedded Valkey has no socket"
     return redis.Redis(unix_socket_path=str(found[0]))
 
