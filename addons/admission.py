@@ -13,7 +13,7 @@ from config.settings import LedgerSettings
 from ledger.balances import Balances, HoldPolicy
 from ledger.errors import BalanceUnavailable, BooksUnderPressure, HoldEnded, InactiveAccount, InsufficientFunds, ShardClosed, TooManyRequests, UnknownToken
 from ledger.settlement import Settler
-from ledger.tokens import parse_token
+from ledger.tokens import ApiToken, parse_token
 from metering.classify import RequestRefused, Route
 from metering.holds import HoldBounds, affordable_output_tokens, hold_bounds
 from metering.pricing import RateCard
@@ -67,17 +67,27 @@ class Admission:
         """The prices in force."""
         return self._card
 
-    async def authenticate(self, exchange: Exchange, text: str | None) -> None:
-        """Find the account of an api_token.
+    def identify(self, exchange: Exchange, text: str | None) -> None:
+        """Read whose api_token this claims to be; its secret is not checked yet.
 
         Raises:
-            Refused: 401 from an open shard, 503 from a closed one or a Redis that does not answer.
+            Refused: 401 for what cannot be a token, 503 while no charge could be kept.
         """
         if self._settler is None or not self._settler.accepting:
             raise Refused(refusals.unavailable())
         try:
             exchange.token = parse_token(text or "")
-            exchange.standing = await self._balances.authenticate(exchange.token)
+        except UnknownToken:
+            raise Refused(refusals.unknown_token()) from None
+
+    async def authenticate(self, exchange: Exchange) -> None:
+        """Check the api_token that was identified. Needless before a hold, which checks it itself.
+
+        Raises:
+            Refused: 401 from an open shard, 503 from a closed one or a Redis that does not answer.
+        """
+        try:
+            exchange.standing = await self._balances.authenticate(_token_of(exchange))
         except UnknownToken:
             raise Refused(refusals.unknown_token()) from None
         except InactiveAccount as error:
@@ -92,9 +102,14 @@ class Admission:
             Refused: with the status that says why; nothing is held.
         """
         route = _route_of(exchange)
-        request = self._read(route, message)
-        rate, provider = self._find(exchange, route, request)
-        bounds = self._bound(exchange, request, rate)
+        try:
+            request = self._read(route, message)
+            rate, provider = self._find(exchange, route, request)
+            bounds = self._bound(exchange, request, rate)
+        except Refused:
+            if exchange.standing is None:
+                await self.authenticate(exchange)  # a stranger learns nothing but that
+            raise
         exchange.request, exchange.rate, exchange.bounds = request, rate, bounds
         await self._place_hold(exchange, request, bounds)
         limit = self._inserted_limit(exchange, request, bounds)
@@ -151,17 +166,17 @@ class Admission:
             raise Refused(refusal_of(error)) from None
 
     async def _place_hold(self, exchange: Exchange, request: MeteredRequest, bounds: HoldBounds) -> None:
-        token = exchange.token
-        if token is None:
-            raise Refused(refusals.unknown_token())
+        token = _token_of(exchange)
         minimum, amount = self.hold_range(request, bounds)
         try:
             exchange.hold = await self._balances.place_hold(token, exchange.request_id, minimum=minimum, amount=amount, policy=self._policy)
             exchange.standing = exchange.hold.standing
         except InsufficientFunds as error:
+            exchange.balance_heard = error.balance
             tokens = affordable_output_tokens(bounds, error.available)
             raise Refused(refusals.payment_required(required=error.required, available=error.available, affordable_tokens=tokens)) from None
         except TooManyRequests as error:
+            exchange.balance_heard = error.balance
             raise Refused(refusals.too_many_requests(error.concurrent_max)) from None
         except UnknownToken:
             raise Refused(refusals.unknown_token()) from None
@@ -215,6 +230,12 @@ def _unknown_model(error: UnknownModel) -> Refusal:
     near = f" Did you mean {', '.join(error.near)}?" if error.near else " GET /v1/models lists what is offered."
     message = f"There is no price for the model {error.model[:200]!r}.{near}"
     return Refusal(status=404, code="model_not_found", message=message, details={"near": list(error.near)} if error.near else {})
+
+
+def _token_of(exchange: Exchange) -> ApiToken:
+    if exchange.token is None:
+        raise Refused(refusals.unknown_token())
+    return exchange.token
 
 
 def _route_of(exchange: Exchange) -> Route:

@@ -29,6 +29,9 @@ from metering.requests import MeteredRequest
 CONNECT, FIRST_BYTE, STALL, READ_ON_OVER, STOPPED = "connect", "first_byte", "stall", "read_on_over", "stopped"
 
 
+SMALL_BODY_BYTES_MAX = 64 * 1024
+
+
 class Kind(StrEnum):
     """Where a request goes."""
 
@@ -51,6 +54,7 @@ class Exchange:
         self.route: Route | None = None
         self.token: ApiToken | None = None
         self.standing: Standing | None = None
+        self.balance_heard: int | None = None
         self.request: MeteredRequest | None = None
         self.rate: Rate | None = None
         self.bounds: HoldBounds | None = None
@@ -89,6 +93,11 @@ class Exchange:
         length = headers.get("content-length", "")
         too_large = length.isascii() and length.isdigit() and int(length) > self._settings.body_bytes_max
         return refusals.body_too_large(self._settings.body_bytes_max) if too_large else None
+
+    def is_small(self, headers: http.Headers) -> bool:
+        """Tell whether a body is known to be so small that it may be read before its sender is known for certain."""
+        length = headers.get("content-length", "")
+        return length.isascii() and length.isdigit() and int(length) <= SMALL_BODY_BYTES_MAX
 
     def body_grows(self, size: int) -> http.Response | None:
         """Count a piece of the body; refuse what is too large for one request, one account or this worker."""
@@ -220,7 +229,7 @@ class Exchange:
         """The account's balance as last heard, None where it is not known."""
         if self.settlement is not None:
             return self.settlement.balance
-        return self.standing.balance if self.standing else None
+        return self.standing.balance if self.standing else self.balance_heard
 
     def _touch(self) -> None:
         if self.watch is not None and not self.reading_on:

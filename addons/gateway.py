@@ -145,7 +145,9 @@ class Gateway:
         if wants_upgrade(flow.request):
             raise Refused(refusals.upgrade_refused())
         if route.operation is not Operation.PROBE:
-            await self._admission.authenticate(exchange, route.token_text or bearer_of(flow.request))
+            self._admission.identify(exchange, route.token_text or bearer_of(flow.request))
+            if exchange.kind is not Kind.BILLED or not exchange.is_small(flow.request.headers):
+                await self._admission.authenticate(exchange)  # else the hold does it, in the same round trip
         if exchange.kind is Kind.LOCAL:
             dialect = exchange.dialect or Dialect.OPENAI
             answer = answer_locally(route, self._admission.card, dialect=dialect, request_id=exchange.request_id, balance=exchange.balance)
