@@ -1,5 +1,6 @@
 """What the operator sees while the appliance starts and runs: lines in a terminal, plain text elsewhere."""
 
+import json
 import sys
 import time
 from collections.abc import Iterator, Sequence
@@ -9,11 +10,12 @@ from rich.console import Console
 
 
 class Display:
-    """Writes to standard output, each line at once. No thread of its own: the supervisor forks."""
+    """Writes to standard output, each line at once, for people or as JSON lines. No thread of its own: the supervisor forks."""
 
-    def __init__(self) -> None:
+    def __init__(self, *, as_json: bool = False) -> None:
+        self._as_json = as_json
         self._console = Console(highlight=False, soft_wrap=True, markup=False, emoji=False)
-        self._lively = self._console.is_terminal and not self._console.is_dumb_terminal
+        self._lively = not as_json and self._console.is_terminal and not self._console.is_dumb_terminal
 
     @contextmanager
     def step(self, text: str) -> Iterator[None]:
@@ -35,11 +37,24 @@ class Display:
 
     def say(self, text: str, *, style: str = "") -> None:
         """Write one line."""
+        if self._as_json:
+            if text.strip():
+                self.event("message", text=text.strip())
+            return
         self._console.print(text, style=style or None)
         sys.stdout.flush()
 
+    def event(self, name: str, **fields: object) -> bool:
+        """Write one JSON line where those are wanted; tell whether it was."""
+        if self._as_json:
+            sys.stdout.write(json.dumps({"event": name, **fields}, ensure_ascii=False) + "\n")
+            sys.stdout.flush()
+        return self._as_json
+
     def warn(self, text: str) -> None:
         """Write one line that asks for attention."""
+        if self.event("warning", text=text):
+            return
         self.say(f"! {text}", style="yellow")
 
     def table(self, rows: Sequence[tuple[str, ...]]) -> None:

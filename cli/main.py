@@ -47,10 +47,11 @@ def up(
     port: Annotated[int | None, typer.Option("--port", help="Port of the gateway.", show_default=False)] = None,
     workers: Annotated[int | None, typer.Option("--workers", help="Worker processes of the gateway.", show_default=False)] = None,
     config: ConfigFile = None,
+    as_json: AsJson = False,
 ) -> None:
     """Start the whole appliance on this machine and keep it running."""
     settings = load_settings(flags_of(home=home, sandbox=True if sandbox else None, gateway__port=port, gateway__workers=workers), config)
-    raise typer.Exit(run_up(settings))
+    raise typer.Exit(run_up(settings, as_json=as_json))
 
 
 @app.command("version")

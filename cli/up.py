@@ -128,13 +128,13 @@ class Supervisor:
             self._lock.release()
 
 
-def run_up(settings: Settings) -> int:
+def run_up(settings: Settings, *, as_json: bool = False) -> int:
     """Run the appliance until it is asked to stop; return the exit code.
 
     Raises:
         StartFailed: it could not start; nothing is left running.
     """
-    display, signals = Display(), SignalWatch()
+    display, signals = Display(as_json=as_json), SignalWatch()
     supervisor = Supervisor(settings, display, signals)
     try:
         supervisor.start()

@@ -9,6 +9,12 @@ from cli.display import Display
 from config.settings import ProvidersSettings, Settings, reachable_host
 
 DISTRIBUTION = "level5-gateway"
+MEANINGS = {
+    "gateway": "API and proxy: the address for agents",
+    "control": "the API, direct",
+    "metrics": "for Prometheus",
+    "providers": "simulated, nothing leaves this machine",
+}
 EXAMPLE_BODY = '{"model":"claude-sonnet-4-6","max_tokens":64,"messages":[{"role":"user","content":"Hello"}]}'
 
 
@@ -35,6 +41,19 @@ def own_command() -> str:
     return str(beside.relative_to(Path.cwd())) if beside.is_relative_to(Path.cwd()) else str(beside)
 
 
+def addresses(settings: Settings) -> dict[str, str]:
+    """Return where the appliance answers, by what answers there."""
+    metrics, control = settings.metrics, settings.control
+    found = {
+        "gateway": settings.origin,
+        "control": f"http://{reachable_host(control.host)}:{control.port}",
+        "metrics": f"http://{reachable_host(metrics.host)}:{metrics.port}/metrics",
+    }
+    if settings.mode == "sandbox":
+        found["providers"] = f"http://127.0.0.1:{settings.sandbox.provider_port}"
+    return found
+
+
 def try_it(settings: Settings, command: str) -> list[str]:
     """Return commands that register, fund and send one request, ready to be pasted."""
     origin = settings.origin
@@ -48,16 +67,11 @@ def try_it(settings: Settings, command: str) -> list[str]:
 
 def show_welcome(settings: Settings, display: Display, *, seconds: float) -> None:
     """Write where everything is and what to do next."""
+    if display.event("ready", version=own_version(), mode=settings.mode, home=str(settings.home), seconds=round(seconds, 1), **addresses(settings)):
+        return
     display.say("")
     display.say(f"Level5 {own_version()} is ready ({settings.mode} mode, {seconds:.1f} s)", style="bold")
-    metrics, control = settings.metrics, settings.control
-    rows = [
-        ("gateway", settings.origin, "API and proxy: the address for agents"),
-        ("control", f"http://{reachable_host(control.host)}:{control.port}", "the API, direct"),
-        ("metrics", f"http://{reachable_host(metrics.host)}:{metrics.port}/metrics", "for Prometheus"),
-    ]
-    if settings.mode == "sandbox":
-        rows.append(("providers", f"http://127.0.0.1:{settings.sandbox.provider_port}", "simulated, nothing leaves this machine"))
+    rows = [(name, address, MEANINGS[name]) for name, address in addresses(settings).items()]
     display.table([*rows, ("state", str(settings.home), "stores, spool and logs")])
     if settings.mode == "real":
         for name in missing_keys(settings):
