@@ -6,13 +6,13 @@ SHELL := /bin/sh
 VENV := .venv
 BIN := $(VENV)/bin
 UP_FLAGS ?= --sandbox
-# More processes than cores only slow the waiting tests down.
+# More processes than cores only slow the waiting tests down. A file stays on one of them, since its tests share an appliance.
 TEST_PROCESSES ?= 2
+PARALLEL = -n $(TEST_PROCESSES) --dist loadfile
 TEST_FLAGS ?=
 LOCK_FLAGS ?=
 LOCK = $(BIN)/uv pip compile --quiet --universal --python-version 3.12 --generate-hashes \
 	--no-emit-index-url --no-emit-find-links --no-header $(LOCK_FLAGS)
-PACKAGES := addons cli config control ledger metering sandbox telemetry
 
 .PHONY: help run test test-unit test-integration check format lint types imports settings bench lock clean
 
@@ -23,13 +23,13 @@ run: $(VENV)/.project ## start the appliance (UP_FLAGS, by default --sandbox)
 	@exec $(BIN)/level5 up $(UP_FLAGS)
 
 test: lint types imports ## everything: style, types, imports and all tests
-	$(BIN)/python -m pytest -q -n $(TEST_PROCESSES) $(TEST_FLAGS)
+	$(BIN)/python -m pytest -q $(PARALLEL) $(TEST_FLAGS)
 
 test-unit: $(VENV)/.project ## tests that open no socket
 	$(BIN)/python -m pytest -q tests/unit tests/properties $(TEST_FLAGS)
 
 test-integration: $(VENV)/.project ## tests on a real Postgres, Valkey and gateway
-	$(BIN)/python -m pytest -q -n $(TEST_PROCESSES) tests/integration tests/proxy tests/faults $(TEST_FLAGS)
+	$(BIN)/python -m pytest -q $(PARALLEL) tests/integration tests/proxy tests/faults $(TEST_FLAGS)
 
 check: lint types imports test-unit ## what must pass before every commit
 
