@@ -14,21 +14,20 @@ from pathlib import Path
 from typing import Any
 
 import structlog
-from redis.asyncio import BlockingConnectionPool, Redis
-from redis.asyncio.retry import Retry
-from redis.backoff import NoBackoff
+from redis.asyncio import Redis
 from redis.exceptions import ConnectionError as RedisConnectionError
 from redis.exceptions import NoScriptError, OutOfMemoryError, RedisError, ResponseError
 
 from ledger.entries import SHARDS
 from ledger.errors import BalanceUnavailable, BooksUnderPressure, BrokenInvariant, ShardClosed, WrongStore
 from ledger.holds import ShardMeta
+from ledger.redis_client import connect_redis, wire_of
+from ledger.redis_wire import RedisWire
+
+__all__ = ["META_FIELDS", "Answer", "Script", "ShardLink", "connect_redis", "epoch_prefix", "meta_key", "outbox_key", "read_scripts"]
 
 log = structlog.get_logger("ledger")
 
-CONNECTIONS_MAX = 32
-CONNECT_SECONDS_MAX = 2.0
-COMMAND_SECONDS_MAX = 1.0
 RETRY_AFTER_SECONDS = (0.02, 0.1)
 WAIT_MS_MAX = 500
 MEMORY_SHARE_MAX_PERCENT = 75
@@ -39,20 +38,6 @@ WITHOUT_PRELUDE = frozenset({"open_shard", "close_shard"})
 META_FIELDS = ("epoch", "state", "seq", "due_seq", "posted", "instance", "mode")
 
 Answer = list[Any]  # status, seq, posted, then what the script adds
-
-
-def connect_redis(url: str, *, command_seconds_max: float = COMMAND_SECONDS_MAX) -> Redis:
-    """Return a client with bounded waits and a bounded number of connections. It repeats nothing by itself."""
-    pool = BlockingConnectionPool.from_url(
-        url,
-        max_connections=CONNECTIONS_MAX,
-        timeout=command_seconds_max,
-        socket_connect_timeout=CONNECT_SECONDS_MAX,
-        socket_timeout=command_seconds_max,
-        decode_responses=False,
-        retry=Retry(NoBackoff(), 0),
-    )
-    return Redis.from_pool(pool)
 
 
 def meta_key(shard: int) -> str:
@@ -98,6 +83,7 @@ class ShardLink:
 
     def __init__(self, redis: Redis, *, instance: str) -> None:
         self.redis, self.instance = redis, instance
+        self._wire = wire_of(redis)
         self._scripts = read_scripts()
         self._epochs: dict[int, int] = {}
         self._reached: dict[int, tuple[int, int]] = {}  # by shard: epoch and the highest seq seen in it
@@ -213,12 +199,20 @@ class ShardLink:
         self._replicated = self._replicated or int(replication.get("connected_slaves", 0)) > 0
 
     async def _evaluate(self, script: Script, *words: str | int) -> Answer:
-        if not (self._replicated and script.writes):
-            return list(await self._command(*words))
-        answer, copies = await self._pipeline([words, ("WAIT", 1, WAIT_MS_MAX)])
+        copies = None
+        if self._replicated and script.writes:
+            # WAIT holds up its connection, so these go by redis-py's, of which there are many.
+            answer, copies = await self._pipeline([words, ("WAIT", 1, WAIT_MS_MAX)])
+        else:
+            answer = await (self._ask_wire(self._wire, words) if self._wire is not None else self._command(*words))
         if copies == 0:
             raise BalanceUnavailable("no replica has the change yet")
-        return list(answer)
+        if not isinstance(answer, list) or not answer:
+            raise BalanceUnavailable("what answers is not the Redis of the books")
+        return answer
+
+    async def _ask_wire(self, wire: RedisWire, words: tuple[str | int, ...]) -> Any:
+        return await self._ask(lambda: wire.ask(*words), pooled=False)
 
     async def _command(self, *words: str | int) -> Any:
         client: Any = self.redis  # redis-py leaves execute_command untyped
@@ -235,16 +229,15 @@ class ShardLink:
 
         return list(await self._ask(send))
 
-    async def _ask(self, question: Callable[[], Awaitable[Any]]) -> Any:
+    async def _ask(self, question: Callable[[], Awaitable[Any]], *, pooled: bool = True) -> Any:
         for pause in (*RETRY_AFTER_SECONDS, None):
             try:
                 return await question()
             except RedisConnectionError as error:
                 if pause is None:
                     raise BalanceUnavailable(f"Redis is away: {error}") from error
-                with contextlib.suppress(RedisError, OSError):
-                    # The other idle connections are probably as dead as this one was.
-                    await self.redis.connection_pool.disconnect(inuse_connections=False)
+                if pooled:
+                    await self._drop_idle_connections()
                 await asyncio.sleep(pause)
             except NoScriptError:
                 raise
@@ -257,6 +250,11 @@ class ShardLink:
             except (RedisError, OSError) as error:
                 raise BalanceUnavailable(f"Redis did not answer: {error}") from error
         raise BalanceUnavailable("Redis is away")
+
+    async def _drop_idle_connections(self) -> None:
+        """Where one connection has died, the idle ones of the pool are probably as dead."""
+        with contextlib.suppress(RedisError, OSError):
+            await self.redis.connection_pool.disconnect(inuse_connections=False)
 
     async def _read(self, shard: int, answer: list[bytes | None], floor: tuple[int, int] | None) -> ShardMeta | None:
         texts = [value.decode() for value in answer if value is not None]
