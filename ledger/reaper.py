@@ -1,6 +1,7 @@
 """The reaper: ends holds that nobody renewed. It needs Redis alone, not Postgres."""
 
 import asyncio
+import time
 
 import structlog
 
@@ -12,6 +13,7 @@ from telemetry import metrics
 log = structlog.get_logger("ledger")
 
 PAUSE_SECONDS = 1.0
+REST_SECONDS = 5.0
 
 
 async def reap(balances: Balances) -> int:
@@ -33,11 +35,21 @@ async def reap(balances: Balances) -> int:
     return ended
 
 
-async def reap_forever(balances: Balances, stop: asyncio.Event) -> None:
-    """Reap once a second until `stop` is set. A Redis that is away is waited for."""
+async def reap_forever(balances: Balances, stop: asyncio.Event, *, rest_seconds: float = REST_SECONDS) -> None:
+    """Reap once a second until `stop` is set. A Redis that is away is waited for, and one that is back is left to rest.
+
+    A Redis that came back may have older data, in which holds stand again that were voided since: to end them with what
+    their checkpoints say would charge them. The poster finds such data within moments of its first look.
+    """
+    server, rest_until = "", 0.0
     while not stop.is_set():
         try:
-            await reap(balances)
+            present = await balances.server_id()
+            if present != server:
+                server, rest_until = present, time.monotonic() + rest_seconds
+            if time.monotonic() >= rest_until:
+                await balances.read_all_meta()  # closes the shards that are behind what this process has seen of them
+                await reap(balances)
         except BalanceUnavailable as error:
             log.warning("reaper_waits", reason=str(error))
         except LedgerError:

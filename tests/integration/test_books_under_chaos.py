@@ -96,7 +96,7 @@ async def survive(books: Books, redis_url: str, spool: Path, *, chaos: Chaos, se
             running = group.create_task(settler.run())
             for _ in range(2):
                 group.create_task(run_poster(books.pool, poster, retention_hours=48, stop=stop))
-            group.create_task(reap_forever(poster, stop))
+            group.create_task(reap_forever(poster, stop, rest_seconds=1.0))
             requests = group.create_task(traffic.run())
             await asyncio.sleep(1.0)
             await chaos()

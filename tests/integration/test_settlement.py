@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pytest
 
+from cli.embedded import EmbeddedValkey
 from ledger import delivery
 from ledger.balances import AccountRow, Balances, Hold, HoldPolicy, connect_redis
 from ledger.entries import AccountId, ChargeRecord, RequestId, UsageLine
@@ -366,10 +367,29 @@ async def test_the_reaper_outlives_a_redis_that_is_away(place: Place, valkey_ser
     stop = asyncio.Event()
     await place.hold(ttl_ms=1)
     async with redis_away(valkey_server):
-        task = asyncio.create_task(reap_forever(place.balances, stop))
+        task = asyncio.create_task(reap_forever(place.balances, stop, rest_seconds=0.1))
         await asyncio.sleep(0.2)
     await asyncio.sleep(0.5)
     stop.set()
     await task
 
+    assert (await place.balances.authenticate(place.token)).held == 0
+
+
+async def test_nothing_is_reaped_on_a_redis_that_has_just_come_back(place: Place, valkey_server: EmbeddedValkey, monkeypatch: pytest.MonkeyPatch) -> None:
+    """It may have gone back, and its holds may have been voided since; the poster finds out first."""
+    monkeypatch.setattr("ledger.reaper.PAUSE_SECONDS", 0.05)
+    stop = asyncio.Event()
+    await place.hold(ttl_ms=500)
+    task = asyncio.create_task(reap_forever(place.balances, stop, rest_seconds=3.0))
+    await asyncio.to_thread(valkey_server.stop)
+    valkey_server.start()
+    await asyncio.to_thread(valkey_server.wait_until_ready)
+    await asyncio.sleep(0.8)
+    while_resting = (await place.balances.authenticate(place.token)).held
+    await asyncio.sleep(3.5)
+    stop.set()
+    await task
+
+    assert while_resting > 0
     assert (await place.balances.authenticate(place.token)).held == 0
