@@ -139,7 +139,7 @@ def _count(exchange: Exchange, record: ChargeRecord, verdict: Verdict) -> None:
     labels = {"provider": record.provider, "model": record.model}
     metrics.charges_microunits_total.labels(**labels).inc(record.amount)
     metrics.provider_cost_microunits_total.labels(**labels).inc(record.provider_leg)
-    count_doubts(exchange)
+    count_doubts(exchange, record, verdict.usage)
     if verdict.estimated:
         metrics.estimated_charges_total.labels(reason=verdict.reason).inc()
     for line in record.lines:

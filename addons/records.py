@@ -3,9 +3,10 @@
 from addons.exchange import Exchange
 from ledger.entries import ChargeRecord, UsageLine
 from ledger.errors import BrokenInvariant
-from metering.pricing import RateCard, charge_record
+from metering.pricing import RateCard, charge_record, cost_differs
 from metering.usage import Usage
 from telemetry import metrics
+from telemetry.logs import log
 
 
 def record_usage(exchange: Exchange, usage: Usage, *, card: RateCard, estimated: bool) -> ChargeRecord:
@@ -25,10 +26,16 @@ def charge_for(exchange: Exchange, lines: tuple[UsageLine, ...], *, card: RateCa
     return record
 
 
-def count_doubts(exchange: Exchange) -> None:
-    """Raise the alarm for an answer that the card could not price fully."""
-    if exchange.doubts and exchange.rate is not None:
-        metrics.unpriced_answers_total.labels(provider=exchange.rate.provider).inc()
+def count_doubts(exchange: Exchange, record: ChargeRecord, usage: Usage | None) -> None:
+    """Raise the alarm for an answer that the card could not price fully, or whose provider states another cost than ours."""
+    doubts = exchange.doubts + (usage.doubts if usage is not None else ())
+    if doubts:
+        metrics.unpriced_answers_total.labels(provider=record.provider).inc()
+        log.warning("answer_in_doubt", request_id=record.request_id, provider=record.provider, model=record.model, doubts=doubts)
+    cost = usage.provider_cost_usd if usage is not None else None
+    if cost is not None and cost_differs(cost, record.list_numerator):
+        metrics.provider_cost_differences_total.labels(provider=record.provider, model=record.model).inc()
+        log.warning("provider_cost_differs", request_id=record.request_id, model=record.model, provider_cost_usd=cost, list_cost=record.provider_leg)
 
 
 def hold_lines(exchange: Exchange, card: RateCard) -> tuple[UsageLine, ...]:

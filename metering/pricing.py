@@ -103,7 +103,7 @@ def price_usage(lines: Sequence[UsageLine], card: RateCard, *, at_ms: int, reque
     )
 
 
-def cost_differs(provider_cost_usd: str, price: Price) -> bool:
+def cost_differs(provider_cost_usd: str, list_numerator: int) -> bool:
     """Tell whether the provider's own cost is off our list price by more than a hundredth and a microunit.
 
     A cross-check only, never the source of a charge: such a difference means that the rate card is out
@@ -111,7 +111,7 @@ def cost_differs(provider_cost_usd: str, price: Price) -> bool:
     """
     # Millionths of a microunit; the text was checked where it was read.
     cost = Decimal(provider_cost_usd).scaleb(12)
-    return abs(cost - price.list_numerator) > max(Decimal(price.list_numerator) / 100, Decimal(_MILLION))
+    return abs(cost - list_numerator) > max(Decimal(list_numerator) / 100, Decimal(_MILLION))
 
 
 def _is_dearer(rate: Rate, requested: Rate) -> bool:

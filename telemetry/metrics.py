@@ -34,7 +34,12 @@ provider_cost_microunits_total = Counter("level5_provider_cost_microunits_total"
 holds_open = Gauge("level5_holds_open", "Holds that the running workers keep open.", multiprocess_mode="livesum")
 holds_total = Counter("level5_holds_total", "Holds that ended, by ending (settled, voided, expired, late, spooled).", ("ending",))
 estimated_charges_total = Counter("level5_estimated_charges_total", "Charges whose usage the provider did not (fully) report.", ("reason",))
-unpriced_answers_total = Counter("level5_unpriced_answers_total", "Answers that named a dearer model or tier than was priced.", ("provider",))
+unpriced_answers_total = Counter(
+    "level5_unpriced_answers_total", "Answers that the rate card could not price fully, or that named a dearer model or tier.", ("provider",)
+)
+provider_cost_differences_total = Counter(
+    "level5_provider_cost_differences_total", "Answers whose provider states another cost than the rate card's list price.", ("provider", "model")
+)
 added_latency_seconds = Histogram("level5_added_latency_seconds", "Time a request spent in the gateway and not at the provider.", buckets=ADDED_BUCKETS)
 time_to_first_byte_seconds = Histogram(
     "level5_time_to_first_byte_seconds", "Time until the provider's answer began.", ("provider",), buckets=FIRST_BYTE_BUCKETS

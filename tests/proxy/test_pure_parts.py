@@ -1,16 +1,23 @@
 """The parts of the data plane that need no network: the table of endings, error texts, budgets, refusals."""
 
 import json
+from dataclasses import replace
 
 import pytest
 
 from addons.budget import BodyBudget
 from addons.endings import Facts, judge
+from addons.exchange import Exchange
 from addons.local_answers import FreeQuota
 from addons.provider_errors import error_is_operators, operators_affair
+from addons.records import count_doubts
 from addons.refusals import error_events, make_answer, operator_affair, payment_required, too_many_requests, unavailable
+from config.settings import GatewaySettings
+from ledger.entries import ChargeRecord, RequestId, UsageLine
+from ledger.money import Microunits
 from metering.classify import Dialect, Operation
 from metering.usage import Ending, Reading, Usage
+from telemetry import metrics
 
 USAGE = Usage(lines=(), final=True)
 GUESS = Usage(lines=(), final=False)
@@ -110,3 +117,20 @@ def test_last_words_are_whole_events(operation: Operation) -> None:
     assert words.endswith("\n\n")
     for block in words.strip().split("\n\n"):
         assert "error" in json.loads(block.split("data: ", 1)[1]) or '"response.failed"' in block or '"type":"error"' in block
+
+
+def test_a_provider_that_states_another_cost_than_the_card_raises_the_alarm_and_not_the_charge() -> None:
+    line = UsageLine(provider="openrouter", model="qwen3-max", input_tokens=1_000_000)
+    usage = Usage(lines=(line,), final=True, provider_cost_usd="1.3")
+    record = ChargeRecord(
+        request_id=RequestId("r"), provider="openrouter", model="qwen3-max", operation="chat_completions", lines=(line,), amount=Microunits(1_320_000),
+        provider_leg=Microunits(1_200_000), numerator=1_320_000_000_000, list_numerator=1_200_000_000_000, rate_card="card", started_at=0,
+    )  # fmt: skip
+    alarm = metrics.provider_cost_differences_total.labels(provider="openrouter", model="qwen3-max")
+    before = alarm._value.get()
+    exchange = Exchange(request_id=RequestId("r"), client_id="c", budget=BodyBudget(1), settings=GatewaySettings())
+
+    count_doubts(exchange, record, usage)
+    count_doubts(exchange, record, replace(usage, provider_cost_usd="1.2"))
+
+    assert alarm._value.get() == before + 1
