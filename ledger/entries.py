@@ -5,7 +5,8 @@ journal hashes, so it never changes meaning.
 """
 
 import json
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
+from operator import attrgetter
 from typing import Any, NewType
 
 from ledger.money import Microunits
@@ -64,7 +65,9 @@ class ChargeRecord:
 
     def to_json(self) -> str:
         """Return the canonical form: sorted keys, no spaces, so that equal records are equal bytes."""
-        return json.dumps(asdict(self), sort_keys=True, separators=(",", ":"), ensure_ascii=False)
+        fields = dict(zip(_RECORD_FIELDS, _read_record(self), strict=True))
+        fields["lines"] = [dict(zip(_LINE_FIELDS, _read_line(line), strict=True)) for line in self.lines]
+        return _encode(fields)
 
     @classmethod
     def from_json(cls, text: str | bytes) -> "ChargeRecord":
@@ -79,3 +82,10 @@ class ChargeRecord:
             return cls(lines=lines, **fields)
         except (TypeError, KeyError, AttributeError) as error:
             raise ValueError(f"not a charge record: {error}") from error
+
+
+# Every request writes one record: its fields are put in order once, not sorted (nor copied) each time.
+_RECORD_FIELDS = tuple(sorted(ChargeRecord.__dataclass_fields__))
+_LINE_FIELDS = tuple(sorted(UsageLine.__dataclass_fields__))
+_read_record, _read_line = attrgetter(*_RECORD_FIELDS), attrgetter(*_LINE_FIELDS)
+_encode = json.JSONEncoder(separators=(",", ":"), ensure_ascii=False).encode

@@ -22,7 +22,6 @@ from ledger.entries import SHARDS
 from ledger.errors import BalanceUnavailable, BooksUnderPressure, BrokenInvariant, ShardClosed, WrongStore
 from ledger.holds import ShardMeta
 from ledger.redis_client import connect_redis, wire_of
-from ledger.redis_wire import RedisWire
 
 __all__ = ["META_FIELDS", "Answer", "Script", "ShardLink", "connect_redis", "epoch_prefix", "meta_key", "outbox_key", "read_scripts"]
 
@@ -204,19 +203,16 @@ class ShardLink:
             # WAIT holds up its connection, so these go by redis-py's, of which there are many.
             answer, copies = await self._pipeline([words, ("WAIT", 1, WAIT_MS_MAX)])
         else:
-            answer = await (self._ask_wire(self._wire, words) if self._wire is not None else self._command(*words))
+            answer = await (self._ask(self._wire.ask, *words, pooled=False) if self._wire is not None else self._command(*words))
         if copies == 0:
             raise BalanceUnavailable("no replica has the change yet")
         if not isinstance(answer, list) or not answer:
             raise BalanceUnavailable("what answers is not the Redis of the books")
         return answer
 
-    async def _ask_wire(self, wire: RedisWire, words: tuple[str | int, ...]) -> Any:
-        return await self._ask(lambda: wire.ask(*words), pooled=False)
-
     async def _command(self, *words: str | int) -> Any:
         client: Any = self.redis  # redis-py leaves execute_command untyped
-        return await self._ask(lambda: client.execute_command(*words))
+        return await self._ask(client.execute_command, *words)
 
     async def _pipeline(self, commands: Sequence[tuple[Any, ...]]) -> list[Any]:
         """Send commands, each harmless to repeat, in one round trip. They do not make a transaction."""
@@ -229,10 +225,10 @@ class ShardLink:
 
         return list(await self._ask(send))
 
-    async def _ask(self, question: Callable[[], Awaitable[Any]], *, pooled: bool = True) -> Any:
+    async def _ask(self, question: Callable[..., Awaitable[Any]], *words: str | int, pooled: bool = True) -> Any:
         for pause in (*RETRY_AFTER_SECONDS, None):
             try:
-                return await question()
+                return await question(*words)
             except RedisConnectionError as error:
                 if pause is None:
                     raise BalanceUnavailable(f"Redis is away: {error}") from error

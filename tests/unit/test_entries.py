@@ -1,5 +1,8 @@
 """The record of a charge: one canonical form that reads back as itself."""
 
+import json
+from dataclasses import asdict
+
 import pytest
 
 from ledger.entries import ChargeRecord, RequestId, UsageLine
@@ -31,6 +34,12 @@ def test_a_record_reads_back_as_itself() -> None:
 
 def test_equal_records_are_equal_bytes() -> None:
     assert a_record().to_json() == a_record().to_json()
+
+
+def test_the_canonical_form_has_every_field_in_order() -> None:
+    record = a_record()
+
+    assert record.to_json() == json.dumps(asdict(record), sort_keys=True, separators=(",", ":"), ensure_ascii=False)
 
 
 @pytest.mark.parametrize("text", ["{}", '{"lines": []}', "[]", "null", "{"])
