@@ -17,6 +17,7 @@ from ledger.hot_audit import check_balances, check_heads, check_holds, read_head
 from ledger.journal import LONG_READ_SECONDS_MAX, Pool, ShardPosition, journal_answers, now_ms, read_shards
 from ledger.journal_audit import PREFETCH, PriceRecord, audit_shard, check_row
 from ledger.queries import SQL
+from ledger.rebuild import rebuild_shard
 from telemetry import metrics
 
 __all__ = ["Fault", "Finding", "Report", "run_reconciler", "verify"]
@@ -128,7 +129,7 @@ class Reconciler:
     _heads: dict[int, tuple[int, bytes]] = field(default_factory=dict)
 
     async def round(self) -> Report:
-        """Check once, and show the outcome in the metrics."""
+        """Check once, show the outcome in the metrics, and rebuild the shards whose hot balances are wrong."""
         report = Report()
         await check_sums(self.pool, report=report)
         await self._check_new_rows(report)
@@ -143,6 +144,9 @@ class Reconciler:
         metrics.reconcile_findings.set(len(report.findings))
         for finding in report.findings:
             log.error("books_differ", fault=finding.fault, text=finding.text, difference=finding.difference)
+        for shard in sorted({finding.shard for finding in report.findings if finding.fault is Fault.BALANCE_DIFFERS and finding.shard is not None}):
+            # Redis decides what can be spent, so it must not go on deciding from a balance that its own statement contradicts.
+            await rebuild_shard(self.pool, self.balances, shard, reason="balance_differs")
         return report
 
     async def _positions(self) -> dict[int, ShardPosition]:
