@@ -1,4 +1,4 @@
-"""`level5 migrate` and `level5 verify`: the books themselves."""
+"""`level5 migrate`, `level5 verify` and `level5 rebuild`: the books themselves."""
 
 import asyncio
 from pathlib import Path
@@ -9,9 +9,12 @@ import typer
 from cli.books import Books, database_url
 from cli.options import AsJson, CommandFailed, ConfigFile, Home, Sandbox, on_books, print_json, settings_of
 from config.rate_card import price_from_body
+from ledger.entries import SHARDS
+from ledger.errors import BrokenInvariant
 from ledger.findings import Report
 from ledger.migrate import migrate as apply_migrations
 from ledger.money import format_usdc
+from ledger.rebuild import rebuild_shard
 from ledger.reconcile import verify as verify_books
 
 
@@ -49,6 +52,31 @@ def verify(
     else:
         show_report(report)
     raise typer.Exit(0 if report.whole else 1)
+
+
+def rebuild(
+    shard: Annotated[int, typer.Argument(help="The shard, 0 to 63; findings and logs name it.", min=0, max=SHARDS - 1)],
+    accept_loss: Annotated[
+        bool, typer.Option("--accept-loss", help="Open it although changes are neither in the journal nor in the outbox. They are lost.")
+    ] = False,
+    home: Home = None,
+    config: ConfigFile = None,
+    sandbox: Sandbox = None,
+    as_json: AsJson = False,
+) -> None:
+    """Write one shard of Redis anew from the journal. The poster does it by itself whenever nothing would be lost."""
+
+    async def work(books: Books) -> bool:
+        try:
+            return await rebuild_shard(books.pool, books.balances, shard, reason="operator", accept_loss=accept_loss)
+        except BrokenInvariant as error:
+            raise CommandFailed(str(error)) from error
+
+    rebuilt = on_books(settings_of(home, config, sandbox=sandbox), work)
+    if as_json:
+        print_json({"shard": shard, "rebuilt": rebuilt})
+    else:
+        typer.echo(f"shard {shard} is rebuilt" if rebuilt else f"shard {shard} is being rebuilt by another process")
 
 
 def show_report(report: Report) -> None:

@@ -224,8 +224,17 @@ def test_a_port_in_use_is_named_before_anything_is_started(running: Appliance, s
         assert list(second.home.rglob("PG_VERSION")) == []
 
 
+def test_a_shard_is_rebuilt_when_told_to(terminal: Terminal, running: Appliance) -> None:
+    account = running.register("1")
+
+    assert terminal.ask("rebuild", "7") == {"shard": 7, "rebuilt": True}
+
+    assert running.balance(account)["usdc_balance"] == 1_000_000
+    assert terminal.ask("verify")["whole"] is True
+
+
 def test_every_command_has_help(terminal: Terminal) -> None:
     top = terminal.run("--help")
-    for command in ("up", "gateway", "control", "poster", "migrate", "doctor", "accounts", "tokens", "credit", "prices", "verify", "version"):
+    for command in ("up", "gateway", "control", "poster", "migrate", "doctor", "accounts", "tokens", "credit", "prices", "verify", "rebuild", "version"):
         assert command in top
         assert "Usage" in terminal.run(command, "--help")
