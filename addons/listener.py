@@ -12,6 +12,8 @@ from mitmproxy.options import Options
 from mitmproxy.proxy import layer, layers, mode_servers, mode_specs
 from mitmproxy.proxy.context import Context
 
+from addons.hook_table import HookTable
+
 BACKLOG = 1024
 
 
@@ -38,9 +40,15 @@ class GatewayServer(mode_servers.AsyncioServerInstance[GatewayMode]):
 
 
 class GatewayMaster(Master):
-    """A master that runs without the eager task factory, which uvloop does not know on every Python."""
+    """A master that runs without the eager task factory, which uvloop does not know on every Python.
 
-    started: asyncio.Event
+    Its addons are called by table.
+    """
+
+    def __init__(self, options: Options) -> None:
+        super().__init__(options)
+        self.addons = HookTable(self)
+        self.started = asyncio.Event()
 
     async def run(self) -> None:
         """Serve until `shutdown`.
@@ -81,7 +89,6 @@ OPTIONS: Mapping[str, Any] = {
 def make_master(*, modes: Sequence[str], confdir: str, idle_seconds_max: int, trusted_ca: str | None, addons: Sequence[object]) -> GatewayMaster:
     """Put mitmproxy together: its own addons that we need, then ours, which must come after NextLayer."""
     master = GatewayMaster(Options())
-    master.started = asyncio.Event()
     master.addons.add(core.Core(), proxyserver.Proxyserver(), next_layer.NextLayer(), tlsconfig.TlsConfig(), *addons)
     master.options.update(**OPTIONS, mode=list(modes), confdir=confdir, tcp_timeout=idle_seconds_max, ssl_verify_upstream_trusted_ca=trusted_ca)
     return master

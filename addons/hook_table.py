@@ -1,0 +1,91 @@
+# mypy: disable-error-code="no-untyped-call"
+# mitmproxy leaves parts of itself untyped.
+"""Who hears of an event, looked up once: mitmproxy asks every addon on every event, and then again whether it wants an update."""
+
+import inspect
+from collections.abc import Awaitable, Callable
+from typing import Any
+
+from mitmproxy import addonmanager, hooks
+from mitmproxy.addonmanager import AddonManager
+from mitmproxy.exceptions import AddonHalt, OptionsError
+from mitmproxy.flow import Flow
+
+Handler = Callable[..., Awaitable[None] | None]
+
+
+class HookTable(AddonManager):
+    """An addon manager that keeps, for each event, the handlers of its addons in their order.
+
+    A handler that is given to an addon after its event first came is not heard; adding and removing addons is.
+    Addons that bring addons of their own may change these at any time: with such a one, and for synchronous
+    events such as changed options, everything goes mitmproxy's own way.
+    """
+
+    def __init__(self, master: Any) -> None:
+        self._rows: dict[str, tuple[Handler, ...] | None] = {}
+        super().__init__(master)
+
+    def add(self, *addons: object) -> None:
+        super().add(*addons)
+        self._rows.clear()
+
+    def remove(self, addon: object) -> None:
+        super().remove(addon)
+        self._rows.clear()
+
+    def clear(self) -> None:
+        super().clear()
+        self._rows.clear()
+
+    async def handle_lifecycle(self, event: hooks.Hook) -> None:
+        await self.trigger_event(event)
+        if self._row(hooks.UpdateHook) != ():
+            subject = event.args()[0]
+            if isinstance(subject, Flow):
+                await self.trigger_event(hooks.UpdateHook([subject]))
+
+    async def trigger_event(self, event: hooks.Hook) -> None:
+        row = self._row(event)
+        if row is None:
+            await super().trigger_event(event)
+            return
+        if not row:
+            return
+        subjects = event.args()
+        for handler in row:
+            try:
+                awaited = handler(*subjects)
+                if awaited is not None and inspect.isawaitable(awaited):
+                    await awaited
+            except AddonHalt:
+                return
+            except OptionsError:
+                raise
+            except Exception as error:
+                _report(error)
+
+    def _row(self, event: hooks.Hook | type[hooks.Hook]) -> tuple[Handler, ...] | None:
+        """Return the handlers of an event, None where only mitmproxy's own way can find them."""
+        name = event.name
+        if name not in self._rows:
+            self._rows[name] = self._find(event)
+        return self._rows[name]
+
+    def _find(self, event: hooks.Hook | type[hooks.Hook]) -> tuple[Handler, ...] | None:
+        handlers: list[Handler] = []
+        for addon in self.chain:
+            if hasattr(addon, "addons"):
+                return None
+            handler = getattr(addon, event.name, None)
+            if callable(handler):
+                handlers.append(handler)
+            elif handler and not inspect.ismodule(handler):
+                return None  # mitmproxy's own way says what is wrong
+        return tuple(handlers)
+
+
+def _report(error: Exception) -> None:
+    """Say what mitmproxy would: the addon's own part of the traceback."""
+    trace = addonmanager.cut_traceback(error.__traceback__, "trigger_event")
+    addonmanager.logger.error(f"Addon error: {error}", exc_info=(type(error), error, trace))  # word for word
