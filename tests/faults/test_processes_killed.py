@@ -70,7 +70,7 @@ def test_a_killed_poster_is_replaced_and_goes_on_where_it_was(victim: Appliance)
 
     eventually(lambda: victim.pids("poster") not in ([], [poster]))
     eventually(lambda: httpx.get(f"{victim.url}/health", timeout=10).status_code == 200)
-    assert len(victim.transactions(account)) == 11
+    eventually(lambda: len(victim.transactions(account)) == 11)
     victim.verify()
 
 

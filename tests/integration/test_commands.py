@@ -10,7 +10,6 @@ from typing import Any
 import httpx
 import pytest
 import redis
-import structlog
 
 from cli.main import main
 from tests.fakes.appliance import Appliance, appliance
@@ -58,13 +57,12 @@ class Terminal:
 
 
 @pytest.fixture
-def terminal(running: Appliance, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Iterator[Terminal]:
+def terminal(running: Appliance, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Terminal:
     for name in set(os.environ) - set(running.environment):
         monkeypatch.delenv(name)
     for name, value in running.environment.items():
         monkeypatch.setenv(name, value)
-    yield Terminal(monkeypatch, capsys)
-    structlog.reset_defaults()
+    return Terminal(monkeypatch, capsys)
 
 
 def test_an_account_is_opened_credited_and_named_in_every_way(running: Appliance, terminal: Terminal) -> None:

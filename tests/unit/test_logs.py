@@ -20,7 +20,6 @@ def _fresh_logging() -> Iterator[None]:
     handlers, level = list(root.handlers), root.level
     logs.configure_logs("info", "control")
     yield
-    structlog.reset_defaults()
     sys.excepthook = hook
     root.handlers[:] = handlers
     root.setLevel(level)
