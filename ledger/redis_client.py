@@ -5,6 +5,7 @@ from redis.asyncio.retry import Retry
 from redis.backoff import NoBackoff
 
 from ledger.redis_wire import RedisWire
+from ledger.replicated_wire import ReplicatedWire
 from ledger.wire_address import read_address
 
 CONNECTIONS_MAX = 32
@@ -13,14 +14,16 @@ COMMAND_SECONDS_MAX = 1.0
 
 
 class BooksRedis(Redis):
-    """A client of redis-py whose `wire` goes to the same server; both are closed together."""
+    """A client of redis-py with wires to the same server, for changes that wait for a replica one of their own."""
 
     wire: RedisWire | None = None
+    replicated: ReplicatedWire | None = None
 
     async def aclose(self, close_connection_pool: bool | None = None) -> None:
-        """Close all connections; the wire is not opened again."""
-        if self.wire is not None:
-            await self.wire.aclose()
+        """Close all connections; the wires are not opened again."""
+        for wire in (self.wire, self.replicated):
+            if wire is not None:
+                await wire.aclose()
         await super().aclose(close_connection_pool)
 
 
@@ -41,10 +44,11 @@ def connect_redis(url: str, *, command_seconds_max: float = COMMAND_SECONDS_MAX)
     client = BooksRedis(connection_pool=pool)
     client.auto_close_connection_pool = True
     address = read_address(pool)
-    client.wire = RedisWire(address) if address is not None else None
+    if address is not None:
+        client.wire, client.replicated = RedisWire(address), ReplicatedWire(RedisWire(address))
     return client
 
 
-def wire_of(redis: Redis) -> RedisWire | None:
-    """Return the wire beside a client, None where it has none: then redis-py does everything."""
-    return redis.wire if isinstance(redis, BooksRedis) else None
+def wires_of(redis: Redis) -> tuple[RedisWire | None, ReplicatedWire | None]:
+    """Return the wires beside a client, None where it has none: then redis-py does everything."""
+    return (redis.wire, redis.replicated) if isinstance(redis, BooksRedis) else (None, None)

@@ -12,7 +12,7 @@ refused. Nothing is repeated here.
 import asyncio
 import random
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any, cast
 
 import hiredis
@@ -38,7 +38,7 @@ _NOTHING = object()
 
 Word = str | bytes | int
 
-_pack = cast("Callable[[tuple[Word, ...]], bytes]", hiredis.pack_command)  # its types know tuples of one word only
+pack = cast("Callable[[tuple[Word, ...]], bytes]", hiredis.pack_command)  # its types know tuples of one word only
 
 
 class WireLine(asyncio.Protocol):
@@ -183,7 +183,23 @@ class RedisWire:
         line = self._line
         if line is None:
             line = await self._connected()
-        return await line.send(_pack(words))
+        return await line.send(pack(words))
+
+    async def ask_all(self, commands: Sequence[bytes]) -> list[Any]:
+        """Send packed commands on one and the same connection; return their replies, refusals and losses among them.
+
+        Raises:
+            RedisConnectionError, RedisTimeoutError: as `ask`, for all of them.
+        """
+        line = self._line or await self._connected()
+        replies: list[asyncio.Future[Any]] = []
+        try:
+            replies += (line.send(command) for command in commands)
+        except RedisConnectionError:
+            for reply in replies:
+                reply.cancel()
+            raise
+        return await asyncio.gather(*replies, return_exceptions=True)
 
     async def aclose(self) -> None:
         """Close the connection for good."""
@@ -257,7 +273,7 @@ class RedisWire:
 
     async def _greet(self, line: WireLine) -> None:
         """Say who we are; the line is good for nothing until Redis has answered that."""
-        replies = [(words[0], line.send(_pack(words))) for words in self._address.greeting()]
+        replies = [(words[0], line.send(pack(words))) for words in self._address.greeting()]
         results = await asyncio.gather(*(reply for _, reply in replies), return_exceptions=True)
         for (word, _), result in zip(replies, results, strict=True):
             if isinstance(result, NoPermissionError) and word in {"PING", "CLIENT"}:

@@ -21,14 +21,14 @@ from redis.exceptions import NoScriptError, OutOfMemoryError, RedisError, Respon
 from ledger.entries import SHARDS
 from ledger.errors import BalanceUnavailable, BooksUnderPressure, BrokenInvariant, ShardClosed, WrongStore
 from ledger.holds import ShardMeta
-from ledger.redis_client import connect_redis, wire_of
+from ledger.redis_client import connect_redis, wires_of
+from ledger.replicated_wire import WAIT_MS_MAX
 
 __all__ = ["META_FIELDS", "Answer", "Script", "ShardLink", "connect_redis", "epoch_prefix", "meta_key", "outbox_key", "read_scripts"]
 
 log = structlog.get_logger("ledger")
 
 RETRY_AFTER_SECONDS = (0.02, 0.1)
-WAIT_MS_MAX = 500
 MEMORY_SHARE_MAX_PERCENT = 75
 MEMORY_SAMPLE_SECONDS = 1.0
 # These two run on a shard that is closed or missing; all others are spliced with the prelude.
@@ -82,7 +82,7 @@ class ShardLink:
 
     def __init__(self, redis: Redis, *, instance: str) -> None:
         self.redis, self.instance = redis, instance
-        self._wire = wire_of(redis)
+        self._wire, self._replicated_wire = wires_of(redis)
         self._scripts = read_scripts()
         self._epochs: dict[int, int] = {}
         self._reached: dict[int, tuple[int, int]] = {}  # by shard: epoch and the highest seq seen in it
@@ -199,11 +199,12 @@ class ShardLink:
 
     async def _evaluate(self, script: Script, *words: str | int) -> Answer:
         copies = None
-        if self._replicated and script.writes:
-            # WAIT holds up its connection, so these go by redis-py's, of which there are many.
-            answer, copies = await self._pipeline([words, ("WAIT", 1, WAIT_MS_MAX)])
-        else:
+        if not (self._replicated and script.writes):
             answer = await (self._ask(self._wire.ask, *words, pooled=False) if self._wire is not None else self._command(*words))
+        elif self._replicated_wire is not None:
+            answer, copies = await self._ask(self._replicated_wire.ask, *words, pooled=False)
+        else:
+            answer, copies = await self._pipeline([words, ("WAIT", 1, WAIT_MS_MAX)])
         if copies == 0:
             raise BalanceUnavailable("no replica has the change yet")
         if not isinstance(answer, list) or not answer:

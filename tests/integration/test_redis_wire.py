@@ -17,7 +17,7 @@ from redis.exceptions import ConnectionError as RedisConnectionError
 from redis.exceptions import TimeoutError as RedisTimeoutError
 
 from cli.embedded import EmbeddedValkey
-from ledger.redis_client import connect_redis, wire_of
+from ledger.redis_client import connect_redis, wires_of
 from ledger.redis_wire import IN_FLIGHT_MAX, RedisWire
 from ledger.wire_address import WireAddress
 
@@ -25,7 +25,7 @@ Serve = Callable[[asyncio.StreamReader, asyncio.StreamWriter], Awaitable[None]]
 
 
 def wire_to(url: str, *, seconds: float = 10) -> RedisWire:
-    wire = wire_of(connect_redis(url, command_seconds_max=seconds))
+    wire, _ = wires_of(connect_redis(url, command_seconds_max=seconds))
     assert wire is not None
     return wire
 
