@@ -7,7 +7,6 @@ import sys
 from collections.abc import Iterator
 
 import pytest
-import structlog
 
 from telemetry import logs
 
