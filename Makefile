@@ -8,7 +8,7 @@ BIN := $(VENV)/bin
 UP_FLAGS ?= --sandbox
 # More processes than cores only slow the waiting tests down. A file stays on one of them, since its tests share an appliance.
 TEST_PROCESSES ?= 2
-PARALLEL = -n $(TEST_PROCESSES) --dist loadfile
+PARALLEL = -n $(TEST_PROCESSES) --dist loadfile --no-loadscope-reorder
 TEST_FLAGS ?=
 LOCK_FLAGS ?=
 LOCK = $(BIN)/uv pip compile --quiet --universal --python-version 3.12 --generate-hashes \
