@@ -21,8 +21,8 @@ from addons.upstream import read_providers
 from config.settings import Settings, SettingsError
 from ledger.balances import Balances, connect_redis
 from ledger.changes import LateJournal
-from ledger.errors import BalanceUnavailable, LedgerError
-from ledger.journal import open_pool
+from ledger.errors import BalanceUnavailable, JournalUnavailable, LedgerError
+from ledger.journal import Pool, open_pool, record_rate_card
 from ledger.settlement import Settler
 from ledger.spool import Spool
 from metering.pricing import RateCard
@@ -58,6 +58,8 @@ async def assemble(settings: Settings, card: RateCard) -> AsyncIterator[Assembly
     balances = Balances(redis, instance="")  # the supervisor has claimed the stores before it starts a gateway
     await _load(balances)
     assembly = _build(settings, card, balances, LateJournal(pool, balances))
+    meeting = assembly.background.start(_meet_journal(pool, assembly.settler, card), name="journal")
+    await asyncio.wait({meeting}, timeout=START_SECONDS_MAX)  # a database that hangs also hangs the cancelling of a question
     renewing = asyncio.create_task(assembly.settler.run(), name="settler")
     try:
         yield assembly
@@ -75,6 +77,18 @@ async def _load(balances: Balances) -> None:
             await balances.load()
     except (BalanceUnavailable, TimeoutError) as error:
         log.warning("redis_not_there_yet", reason=str(error) or type(error).__name__)
+
+
+async def _meet_journal(pool: Pool, settler: Settler, card: RateCard) -> None:
+    """Learn the journal's epochs before anything is served, so that an old copy of Redis is not believed, and leave the rate card there.
+
+    A journal that is away does not keep a worker from starting: the settler asks again, and the supervisor has recorded the card.
+    """
+    try:
+        await settler.trust_journal()
+        await record_rate_card(pool, card.hash, card.body)
+    except JournalUnavailable as error:
+        log.warning("journal_not_there_yet", reason=str(error) or type(error).__name__)
 
 
 async def _close(assembly: Assembly, renewing: "asyncio.Task[None]") -> None:

@@ -4,7 +4,8 @@ The figures are computed from the specification's prices, mark-up included, and 
 claude-sonnet-4-6 costs 3.3 microunits a token read and 16.5 a token written.
 """
 
-import json
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Any
 
 import httpx
@@ -33,11 +34,13 @@ def call(appliance: Appliance, account: Account, script: str = "", *, seconds_ma
     return CLIENT.post(address(appliance, account), json=body(**fields), headers=headers, timeout=seconds_max)
 
 
+@contextmanager
+def streamed(appliance: Appliance, account: Account, script: str) -> Iterator[Iterator[str]]:
+    """Begin one Anthropic stream and yield its pieces as they come."""
+    with httpx.stream("POST", address(appliance, account), json=body(stream=True), headers={"x-sandbox-script": script}, timeout=60) as answer:
+        yield answer.iter_text()
+
+
 async def call_async(client: httpx.AsyncClient, appliance: Appliance, account: Account, script: str = "", **fields: Any) -> httpx.Response:
     headers = {"x-sandbox-script": script} if script else {}
     return await client.post(address(appliance, account), json=body(**fields), headers=headers)
-
-
-def events(text: str) -> list[dict[str, Any]]:
-    """Return the data of every event of a stream."""
-    return [json.loads(line[6:]) for line in text.splitlines() if line.startswith("data: ") and line != "data: [DONE]"]

@@ -15,8 +15,8 @@ def running(store_home: Path) -> Iterator[Appliance]:
         yield made
 
 
-@pytest.fixture
+@pytest.fixture(scope="module")
 def victim(store_home: Path) -> Iterator[Appliance]:
-    """An appliance of this test alone, whose holds live three seconds."""
+    """An appliance that a module's tests harm one after the other, each leaving it healed; its holds live three seconds."""
     with appliance(store_home, LEVEL5_LEDGER__HOLD_TTL_SECONDS="3") as made:
         yield made

@@ -13,7 +13,7 @@ import httpx
 import redis
 
 from tests.fakes.appliance import Account, Appliance
-from tests.fakes.calls import call, charge_by_hand
+from tests.fakes.calls import call, charge_by_hand, streamed
 
 
 def eventually(holds: Callable[[], bool], *, seconds_max: float = 40.0) -> None:
@@ -105,14 +105,7 @@ def test_nothing_is_served_unbilled_while_redis_is_away(victim: Appliance) -> No
 def test_a_charge_that_redis_did_not_take_is_spooled_and_posted_later(victim: Appliance) -> None:
     account = victim.register("1")
     [server] = victim.pids("valkey-server")
-    with httpx.stream(
-        "POST",
-        f"{victim.url}/proxy/{account.api_token}/v1/messages",
-        json={"model": "claude-sonnet-4-6", "max_tokens": 200, "stream": True, "messages": [{"role": "user", "content": "hi"}]},
-        headers={"x-sandbox-script": "input=10 output=50 events=10 delay_ms=100"},
-        timeout=30,
-    ) as stream:
-        pieces = stream.iter_text()
+    with streamed(victim, account, "input=10 output=50 events=10 delay_ms=100") as pieces:
         seen = next(pieces)
         os.kill(server, signal.SIGSTOP)
         try:
@@ -185,14 +178,7 @@ def test_a_full_redis_refuses_new_work_and_finishes_the_old(victim: Appliance) -
     account = victim.register("1")
     store = hot_store(victim)
     used = int(store.info("memory")["used_memory"])
-    with httpx.stream(
-        "POST",
-        f"{victim.url}/proxy/{account.api_token}/v1/messages",
-        json={"model": "claude-sonnet-4-6", "max_tokens": 200, "stream": True, "messages": [{"role": "user", "content": "hi"}]},
-        headers={"x-sandbox-script": "input=10 output=50 events=10 delay_ms=100"},
-        timeout=30,
-    ) as stream:
-        pieces = stream.iter_text()
+    with streamed(victim, account, "input=10 output=50 events=10 delay_ms=100") as pieces:
         seen = next(pieces)
         store.config_set("maxmemory", used // 2)
         try:
