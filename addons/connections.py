@@ -13,8 +13,8 @@ import h11
 from mitmproxy import http
 from mitmproxy.net.http import http1
 from mitmproxy.proxy import commands, events, layer
-from mitmproxy.proxy.layers.http._base import ReceiveHttp
-from mitmproxy.proxy.layers.http._events import ErrorCode, RequestHeaders, ResponseHeaders, ResponseProtocolError
+from mitmproxy.proxy.layers.http._base import HttpEvent, ReceiveHttp
+from mitmproxy.proxy.layers.http._events import ErrorCode, RequestHeaders, ResponseData, ResponseHeaders, ResponseProtocolError
 from mitmproxy.proxy.layers.http._http1 import Http1Client, Http1Server
 from mitmproxy.proxy.layers.http._http1 import TBodyReader as BodyReader
 
@@ -59,6 +59,7 @@ class GatewayHttp1Server(Http1Server):
     head_bytes_max = CLIENT_HEAD_BYTES_MAX
     _reader: _TrailerBlind
     _close_after = False
+    _chunked = False
 
     @property  # type: ignore[override]
     def body_reader(self) -> _TrailerBlind:
@@ -98,6 +99,16 @@ class GatewayHttp1Server(Http1Server):
             yield commands.CloseConnection(self.conn)
             return
         yield from super().wait(event)
+
+    def send(self, event: HttpEvent) -> layer.CommandGenerator[None]:
+        if isinstance(event, ResponseData):
+            # Once for each event of a stream: mitmproxy would look the framing up in the headers every time.
+            if event.data:
+                yield commands.SendData(self.conn, b"%x\r\n%s\r\n" % (len(event.data), event.data) if self._chunked else event.data)
+            return
+        if isinstance(event, ResponseHeaders):
+            self._chunked = "chunked" in event.response.headers.get("transfer-encoding", "").lower()
+        yield from super().send(event)
 
     def mark_done(self, *, request: bool = False, response: bool = False) -> layer.CommandGenerator[None]:
         both = (self.request_done or request) and (self.response_done or response)

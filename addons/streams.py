@@ -45,6 +45,9 @@ class GatewayStream(HttpStream):
         return conduct
 
     def _handle_event(self, event: events.Event) -> layer.CommandGenerator[None]:
+        if type(event) is ResponseData and self.server_state == self.state_stream_response_body and not self.detached:
+            yield from self.state_stream_response_body(event)  # nearly all events there are; nothing it yields needs the filter
+            return
         if isinstance(event, events.Wakeup):
             yield commands.CloseConnection(self.context.client)
             return
