@@ -20,7 +20,7 @@ from metering.pricing import RateCard
 from telemetry.logs import configure_logs, log
 
 IDLE_MARGIN_SECONDS = 60
-GC_THRESHOLDS = (50_000, 50, 100)
+GC_THRESHOLDS = (5_000, 20, 50)
 
 
 async def run_worker(settings: Settings, card: RateCard) -> None:
