@@ -16,6 +16,8 @@ from ledger.stores import claim_stores
 CLOSE_SECONDS_MAX = 5.0
 NO_STORES = "LEVEL5_DATABASE_URL and LEVEL5_REDIS_URL must both be set to run this alone; `level5 up` brings stores of its own"
 
+OPERATOR_SECONDS_MAX = 10.0  # a person waits sooner than starting over
+
 
 @dataclass(frozen=True, slots=True)
 class Books:
@@ -56,7 +58,7 @@ async def open_stores(settings: Settings) -> AsyncIterator[tuple[Pool, Balances]
     Raises:
         SettingsError: an address is missing.
     """
-    redis = connect_redis(redis_url(settings))
+    redis = connect_redis(redis_url(settings), command_seconds_max=OPERATOR_SECONDS_MAX)
     pool = await open_pool(database_url(settings))
     try:
         yield pool, Balances(redis, instance="")

@@ -99,7 +99,7 @@ class Books:
 async def open_books(database_url: str, redis_url: str, *, mode: str = "sandbox") -> AsyncIterator[Books]:
     """Migrate, claim and open; closed again at the end, with the stores left as they are."""
     await migrate(database_url)
-    pool, redis = await open_pool(database_url), connect_redis(redis_url)
+    pool, redis = await open_pool(database_url), connect_redis(redis_url, command_seconds_max=10)
     balances = Balances(redis, instance="")
     try:
         await claim_stores(pool, balances, mode=mode)

@@ -76,7 +76,7 @@ class Traffic:
 
 @asynccontextmanager
 async def other_process(books: Books, redis_url: str) -> AsyncIterator[Balances]:
-    redis = connect_redis(redis_url)
+    redis = connect_redis(redis_url, command_seconds_max=10)
     balances = Balances(redis, instance=books.balances.instance)
     await balances.load()
     yield balances

@@ -14,7 +14,7 @@ from ledger.errors import BalanceUnavailable
 
 @pytest.fixture
 async def redis(redis_url: str) -> AsyncIterator[Any]:
-    client = connect_redis(redis_url)
+    client = connect_redis(redis_url, command_seconds_max=10)
     yield client
     await client.aclose()
 

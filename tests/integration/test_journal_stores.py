@@ -67,7 +67,7 @@ async def test_new_stores_are_claimed_and_opened_and_claimed_again(database_url:
 
 async def test_two_starters_claim_the_same_instance(database_url: str, redis_url: str) -> None:
     await migrate(database_url)
-    pool, redis = await open_pool(database_url), connect_redis(redis_url)
+    pool, redis = await open_pool(database_url), connect_redis(redis_url, command_seconds_max=10)
 
     claims = await asyncio.gather(*(claim_stores(pool, Balances(redis, instance=""), mode="real") for _ in range(3)))
 
@@ -118,7 +118,7 @@ async def test_an_empty_redis_beside_a_full_database_is_rebuilt_and_not_an_error
 
 
 async def test_a_redis_that_may_evict_is_refused(database_url: str, redis_url: str) -> None:
-    redis = connect_redis(redis_url)
+    redis = connect_redis(redis_url, command_seconds_max=10)
     await redis.config_set("maxmemory-policy", "allkeys-lru")  # type: ignore[no-untyped-call]
     await redis.aclose()
 
