@@ -7,10 +7,10 @@ from config.settings import Settings
 from control.schemas import LimitsAnswer, ModelPrices, PricingAnswer, TierPrices
 from ledger.holds import Standing
 from ledger.money import charge_from_numerator
+from metering.holds import overdraft_bound, overdraft_line
 from metering.rates import BPS, Prices, Rate, effective
 
 DENOMINATION: Final = "microunits (6 decimals, 1 USDC = 1_000_000)"
-LINE_SHARE: Final = 10  # an account may go below zero by a tenth of what it has been charged
 
 
 def configured_providers(settings: Settings) -> frozenset[str]:
@@ -32,15 +32,13 @@ def limits(settings: Settings, rates: Iterable[Rate], *, standing: Standing | No
     mode = ledger.on_exhausted
     line = account_line(ledger.overdraft_max, standing) if mode == "finish" else 0
     step = extension_step(rates, ledger.extension_tokens)
-    bound = 0 if mode == "strict" else line + ledger.concurrent_requests * step
+    bound = overdraft_bound(mode, line=line, concurrent=ledger.concurrent_requests, step=step)
     return LimitsAnswer(mode=mode, line=line, concurrent_requests=ledger.concurrent_requests, step=step, overdraft_bound=bound)
 
 
 def account_line(overdraft_max: int, standing: Standing | None) -> int:
     """Return how far below zero a running stream may take the balance, by the same rule as the hold scripts."""
-    if standing is None or overdraft_max == 0:
-        return overdraft_max
-    return standing.line if standing.line is not None else min(overdraft_max, standing.charged // LINE_SHARE)
+    return overdraft_max if standing is None else overdraft_line(standing.charged, standing.line, overdraft_max=overdraft_max)
 
 
 def extension_step(rates: Iterable[Rate], tokens: int) -> int:
