@@ -75,9 +75,9 @@ async def claim_stores(pool: Pool, balances: Balances, *, mode: str, genesis: st
         BalanceUnavailable, JournalUnavailable: a store did not answer.
     """
     await check_redis(balances)
-    journal = await _read_journal(pool)
     hot = await _read_redis(balances)
     metas = await _read_metas(balances)
+    journal = await _read_journal(pool)  # last, as it is written first: a starter beside us never leaves a Redis without a journal here
     if journal is None:
         journal = await _found(pool, hot, metas, Identity(instance_id=uuid.uuid4().hex, mode=mode, genesis=genesis))
     _require_match(journal, hot, mode=mode, genesis=genesis)

@@ -7,6 +7,7 @@ import asyncpg
 import pytest
 
 import ledger.migrate
+import ledger.stores
 from ledger.balances import Balances, connect_redis
 from ledger.errors import WrongStore
 from ledger.journal import open_pool
@@ -72,6 +73,27 @@ async def test_two_starters_claim_the_same_instance(database_url: str, redis_url
     claims = await asyncio.gather(*(claim_stores(pool, Balances(redis, instance=""), mode="real") for _ in range(3)))
 
     assert len(set(claims)) == 1
+    await redis.aclose()
+    await pool.close()
+
+
+@pytest.mark.parametrize("reading", ["_read_redis", "_read_metas", "_read_journal"])
+async def test_a_starter_that_another_overtakes_between_two_readings_joins_it(
+    database_url: str, redis_url: str, monkeypatch: pytest.MonkeyPatch, reading: str
+) -> None:
+    await migrate(database_url)
+    pool, redis = await open_pool(database_url), connect_redis(redis_url, command_seconds_max=10)
+    read, overtaken_by = getattr(ledger.stores, reading), list[str]()
+
+    async def read_and_be_overtaken(store: object) -> object:
+        found = await read(store)
+        if not overtaken_by:
+            overtaken_by.append("")  # the other starter reads undisturbed
+            overtaken_by.append(await claim_stores(pool, Balances(redis, instance=""), mode="real"))
+        return found
+
+    monkeypatch.setattr(ledger.stores, reading, read_and_be_overtaken)
+    assert await claim_stores(pool, Balances(redis, instance=""), mode="real") == overtaken_by[-1]
     await redis.aclose()
     await pool.close()
 
