@@ -66,7 +66,7 @@ $(VENV)/.locked: requirements-dev.lock deploy/find-python.sh
 	$(BIN)/python -c 'import sys; sys.exit(sys.version_info < (3, 12))' 2>/dev/null \
 		|| { echo "making $(VENV) with $$python"; "$$python" -m venv --clear $(VENV); }
 	@echo "installing the locked requirements"
-	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --require-hashes -r requirements-dev.lock
+	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps --require-hashes -r requirements-dev.lock
 	@touch $@
 
 $(VENV)/.project: $(VENV)/.locked pyproject.toml
