@@ -58,10 +58,12 @@ class MetricsSettings(Section):
 
 
 class SandboxSettings(Section):
-    """Simulated providers, only in sandbox mode."""
+    """Simulated providers and a simulated Solana cluster, only in sandbox mode."""
 
     provider_port: Port = Field(default=8405, description="Port of the simulated providers.")
     recordings: AbsolutePath | None = Field(default=None, description="Folder of recorded transcripts to replay.")
+    chain_port: Port = Field(default=8406, description="Port of the simulated Solana cluster's JSON-RPC.")
+    chain_ws_port: Port = Field(default=8407, description="Port of the simulated Solana cluster's WebSocket.")
 
 
 class ProviderSettings(Section):

@@ -13,6 +13,7 @@ from urllib.parse import urlsplit
 
 from pydantic import BeforeValidator, ConfigDict, Field, SecretStr, ValidationError, ValidationInfo, field_validator, model_validator
 
+from config.chain import SANDBOX_MINT, SANDBOX_TREASURY, ChainSettings
 from config.sections import (
     HTTP_ADDRESS,
     AbsolutePath,
@@ -34,7 +35,7 @@ from config.sections import (
 from config.sources import (
     ALIASES,
     CONFIG_NAME,
-    PROVIDER_KEY_ALIASES,
+    OUTSIDE_ALIASES,
     Nested,
     SettingsError,
     environment_name,
@@ -48,6 +49,7 @@ from config.sources import (
 
 __all__ = [
     "AnthropicSettings",
+    "ChainSettings",
     "ControlSettings",
     "ForwardSettings",
     "GatewaySettings",
@@ -110,6 +112,7 @@ class Settings(Section):
     metrics: MetricsSettings = MetricsSettings()
     sandbox: SandboxSettings = SandboxSettings()
     providers: ProvidersSettings = ProvidersSettings()
+    chain: ChainSettings = ChainSettings()
     ledger: LedgerSettings = LedgerSettings()
     register_: RegisterSettings = Field(default=RegisterSettings(), alias="register")
 
@@ -142,14 +145,21 @@ class Settings(Section):
         if not isinstance(data, dict) or data.get("mode") != "sandbox" or not isinstance(data.get("providers", {}), dict):
             return data
         sandbox = data.get("sandbox", {})
-        port = sandbox.get("provider_port") if isinstance(sandbox, dict) else sandbox.provider_port
-        return merge({"providers": simulated_providers(port or SandboxSettings().provider_port)}, data)
+        if isinstance(sandbox, dict):
+            sandbox = SandboxSettings().model_copy(update=sandbox)
+        simulated = {"providers": simulated_providers(sandbox.provider_port)}
+        if isinstance(data.get("chain", {}), dict):
+            simulated["chain"] = simulated_chain(sandbox.chain_port, sandbox.chain_ws_port)
+        return merge(simulated, data)
 
     @model_validator(mode="after")
     def _refuse_real_providers_in_the_sandbox(self) -> Self:
         if self.mode == "sandbox":
             for name in ProvidersSettings.model_fields:
                 refuse_real_provider(name, getattr(self.providers, name))
+            for url in (*self.chain.providers, self.chain.ws_url.get_secret_value() if self.chain.ws_url else ""):
+                if url and not _is_of_this_machine(url):
+                    raise ValueError("chain.rpc_urls or chain.ws_url is not on this machine: sandbox mode reaches a simulated cluster only")
         return self
 
 
@@ -160,16 +170,22 @@ def simulated_providers(port: object) -> Nested:
 
 def refuse_real_provider(name: str, provider: ProviderSettings) -> None:
     """Raise ValueError where a sandbox would reach a real provider or hold a real key."""
-    host = urlsplit(provider.base_url).hostname or ""
-    if host != "localhost" and not _is_loopback(host):
+    if not _is_of_this_machine(provider.base_url):
         raise ValueError(f"providers.{name}.base_url {provider.base_url} is not on this machine: sandbox mode reaches simulated providers only")
     if provider.api_key is not None and provider.api_key.get_secret_value().startswith(REAL_KEY_PREFIX):
         raise ValueError(f"providers.{name}.api_key looks like a real key: sandbox mode refuses real keys, unset it")
 
 
-def _is_loopback(host: str) -> bool:
+def simulated_chain(port: object, ws_port: object) -> Nested:
+    """Return the chain settings that point at the simulated cluster."""
+    urls = {"rpc_urls": f"http://127.0.0.1:{port}", "ws_url": f"ws://127.0.0.1:{ws_port}"}
+    return {**urls, "treasury": SANDBOX_TREASURY, "usdc_mint": SANDBOX_MINT}
+
+
+def _is_of_this_machine(url: str) -> bool:
+    host = urlsplit(url).hostname or ""
     try:
-        return ip_address(host).is_loopback
+        return host == "localhost" or ip_address(host).is_loopback
     except ValueError:
         return False
 
@@ -177,7 +193,7 @@ def _is_loopback(host: str) -> bool:
 def load_settings(flags: Mapping[str, object] | None = None, config: Path | None = None, *, environment: Mapping[str, str] | None = None) -> Settings:
     """Read all settings. `flags` has dotted names ("gateway.port"); a flag that is None was not given.
 
-    In sandbox mode the common names of provider keys (ANTHROPIC_API_KEY …) are not read: agents set
+    In sandbox mode the common names of provider keys and of the RPC address (ANTHROPIC_API_KEY …) are not read: agents set
     them to their own tokens, and a sandbox has no use for a real key.
 
     Raises:
@@ -192,7 +208,7 @@ def load_settings(flags: Mapping[str, object] | None = None, config: Path | None
     from_file = read_toml(Settings, path) if path else {}
     mode = from_flags.get("mode") or present.get("LEVEL5_MODE") or from_file.get("mode")
     if mode == "sandbox":
-        present = {name: value for name, value in present.items() if name.removesuffix("_FILE") not in PROVIDER_KEY_ALIASES}
+        present = {name: value for name, value in present.items() if name.removesuffix("_FILE") not in OUTSIDE_ALIASES}
     try:
         return Settings.model_validate(merge(merge(from_file, read_environment(Settings, present)), from_flags))
     except ValidationError as error:

@@ -25,8 +25,10 @@ ALIASES = {
     "ANTHROPIC_API_KEY": ("providers", "anthropic", "api_key"),
     "OPENAI_API_KEY": ("providers", "openai", "api_key"),
     "OPENROUTER_API_KEY": ("providers", "openrouter", "api_key"),
+    "SOLANA_RPC_URL": ("chain", "rpc_urls"),
 }
-PROVIDER_KEY_ALIASES = tuple(name for name, path in ALIASES.items() if path[0] == "providers")
+# What a sandbox does not read: agents and wallets of its user have these set for real work.
+OUTSIDE_ALIASES = tuple(name for name, path in ALIASES.items() if path[0] in {"providers", "chain"})
 
 type SettingPath = tuple[str, ...]
 type Nested = dict[str, Any]

@@ -1,0 +1,1 @@
+"""Deposits: reads the vault on Solana and credits what came in, once."""

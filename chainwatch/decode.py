@@ -1,0 +1,1 @@
+"""Reading a transaction from its bytes: pure."""

@@ -1,0 +1,1 @@
+"""Whose deposit a transaction is: pure."""
