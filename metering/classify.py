@@ -119,8 +119,9 @@ _UNSERVED = {
 _STORED_RESPONSE = "Stored answers are not served: they may belong to somebody else; keep what the first call returned."
 _ANTHROPIC_ONLY = frozenset({"messages", "complete", "organizations", "skills"})
 _SERVED_HINT = "Served here: /v1/messages, /v1/messages/count_tokens, /v1/chat/completions, /v1/responses, /v1/embeddings and /v1/models."
-# Below /proxy/{api_token}: the control API's own pages.
-_ACCOUNT_PAGES = frozenset({("balance",), ("transactions",)})
+# Below /proxy/{api_token}: the control API's own pages, and those with one more segment, the id of something.
+_ACCOUNT_PAGES = frozenset({("balance",), ("transactions",), ("claims",)})
+_ACCOUNT_ITEMS = frozenset({"claims"})
 
 
 def classify(method: str, target: str, *, anthropic: bool = False) -> Route | ControlRoute:
@@ -172,7 +173,7 @@ def _decode_byte(found: re.Match[bytes]) -> bytes:
 def _classify_proxied(method: str, segments: list[str], query: str, *, anthropic: bool) -> Route | ControlRoute:
     """Classify what follows `/proxy`: the api_token, then a provider path or an account page."""
     token_text, rest = segments[0], segments[1:]
-    if tuple(rest) in _ACCOUNT_PAGES:
+    if tuple(rest) in _ACCOUNT_PAGES or (len(rest) == 2 and rest[0] in _ACCOUNT_ITEMS):
         return ControlRoute(path=_canonical(["proxy", *segments]), query=query)
     pinned, rest = _strip_base(rest)
     return _provider_route(method, rest, query, token_text=token_text, pinned=pinned, anthropic=anthropic)

@@ -152,8 +152,11 @@ def test_only_what_is_charged_is_billable_and_counts_are_forwarded_free() -> Non
 
 @pytest.mark.parametrize(
     "target",
-    ["/health", "/v1/pricing", "/v1/register", "/v1/usage", "/v1/keys", "/proxy/T/balance", "/proxy/T/transactions", "/dashboard/T", "/v1/nothing", "/files"],
-)
+    [
+        "/health", "/v1/pricing", "/v1/register", "/v1/usage", "/v1/keys", "/proxy/T/balance", "/proxy/T/transactions", "/proxy/T/claims",
+        "/proxy/T/claims/claim_1", "/v1/pay/475007C3664E21F4", "/pay/475007C3664E21F4.svg", "/dashboard/T", "/v1/nothing", "/files",
+    ],
+)  # fmt: skip
 def test_everything_else_is_the_control_apis(target: str) -> None:
     assert classify("GET", f"{target}?page=2") == ControlRoute(path=target, query="page=2")
 
@@ -169,6 +172,7 @@ def test_a_control_path_goes_on_in_canonical_form() -> None:
         ("POST", "/proxy/T/v1/messages/unknown", 404, Dialect.ANTHROPIC),
         ("POST", "/proxy/T/api/v1/unknown", 404, Dialect.OPENROUTER),
         ("GET", "/proxy", 404, Dialect.OPENAI),
+        ("POST", "/proxy/T/claims/1/more", 404, Dialect.OPENAI),
         ("POST", "/v1/messages/batches", 404, Dialect.ANTHROPIC),
         ("POST", "/v1/batches", 404, Dialect.OPENAI),
         ("POST", "/v1/files", 404, Dialect.OPENAI),
