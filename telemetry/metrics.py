@@ -65,6 +65,35 @@ reconcile_difference_microunits = Gauge(
 )
 reconcile_findings = Gauge("level5_reconcile_findings", "Faults that the last check of the books found.", multiprocess_mode="livemostrecent")
 
+# Deposits on chain.
+chain_requests_total = Counter("level5_chain_requests_total", "Calls to RPC providers, by method and outcome.", ("method", "outcome"))
+chain_throttled_total = Counter("level5_chain_throttled_total", "Calls that an RPC provider refused because there were too many.", ("provider",))
+chain_lag_slots = Gauge(
+    "level5_chain_lag_slots", "Finalized slots that an RPC provider is behind the foremost one.", ("provider",), multiprocess_mode="livemostrecent"
+)
+chain_cursor_age_seconds = Gauge(
+    "level5_chain_cursor_age_seconds", "Time since the vault was last read up to a finalized slot without a gap.", multiprocess_mode="livemostrecent"
+)
+chain_backlog_depth = Gauge("level5_chain_backlog_depth", "Listed transactions of the vault that are not read yet.", multiprocess_mode="livemostrecent")
+chain_oldest_pending_seconds = Gauge(
+    "level5_chain_oldest_pending_seconds", "Age of the oldest payment that is confirmed and not finalized.", multiprocess_mode="livemostrecent"
+)
+chain_gaps_total = Counter("level5_chain_gaps_total", "Times an RPC provider's history of the vault was found incomplete.", ("provider",))
+chain_disagreements_total = Counter("level5_chain_disagreements_total", "Transactions of which two RPC providers told differently.")
+chain_difference_microunits = Gauge(
+    "level5_chain_difference_microunits", "The vault on chain less the vault in the journal, at one slot.", multiprocess_mode="livemostrecent"
+)
+chain_stray_microunits = Gauge(
+    "level5_chain_stray_microunits", "Tokens of our mint in other accounts of the treasury, which nobody is credited for.", multiprocess_mode="livemostrecent"
+)
+deposits_credited_total = Counter("level5_deposits_credited_total", "Deposits credited to accounts by the watcher.")
+deposits_credited_microunits = Gauge(
+    "level5_deposits_credited_microunits", "Deposits credited to accounts since the books began.", multiprocess_mode="livemostrecent"
+)
+deposits_set_aside_microunits = Gauge(
+    "level5_deposits_set_aside_microunits", "Deposits that no account is credited for yet.", multiprocess_mode="livemostrecent"
+)
+
 # The control API.
 control_requests_total = Counter("level5_control_requests_total", "Requests of the control API, by route and status.", ("route", "status"))
 registrations_total = Counter("level5_registrations_total", "Registrations, by outcome (created, limited, unavailable).", ("outcome",))
