@@ -78,3 +78,42 @@ class WrongStore(LedgerError):
 
 class BrokenInvariant(LedgerError):
     """The books contradict themselves: stop rather than keep wrong books."""
+
+
+class UnknownDeposit(LedgerError):
+    """No incoming move has this signature."""
+
+
+class AlreadyAssigned(LedgerError):
+    """The deposit is credited to another account, `public_id`; nothing changed."""
+
+    def __init__(self, signature: str, public_id: str) -> None:
+        super().__init__(f"deposit {signature} is credited to {public_id}")
+        self.signature, self.public_id = signature, public_id
+
+
+class VaultDiffers(LedgerError):
+    """A move does not continue the vault's balance as it is recorded; nothing was written.
+
+    `expected` is the recorded balance before the move `signature` (None: at the cursor), `found` what the page says, in microunits.
+    """
+
+    def __init__(self, text: str, *, signature: str | None, expected: int, found: int) -> None:
+        super().__init__(text)
+        self.signature, self.expected, self.found = signature, expected, found
+
+
+class NoVault(LedgerError):
+    """No vault, or not this one, was opened in these books."""
+
+
+class UnknownClaim(LedgerError):
+    """No claim has this id."""
+
+
+class ClaimSpent(LedgerError):
+    """The claim was used before; open another one."""
+
+
+class ClaimExpired(LedgerError):
+    """The claim's time is over; open another one."""
