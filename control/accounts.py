@@ -3,9 +3,8 @@
 from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
 
-from control.context import ControlContext, context_of
+from control.context import ControlContext, caller_network, context_of
 from control.errors import ApiError
-from control.peers import client_address, limited_network, peer_address
 from control.reading import read_body, read_query
 from control.schemas import BalanceAnswer, FundingInstructions, RegisterAnswer, RegisterRequest, TransactionLine, TransactionsAnswer, TransactionsQuery
 from ledger.errors import InactiveAccount, LedgerError
@@ -123,16 +122,8 @@ async def _admit(request: Request, context: ControlContext) -> None:
     Raises:
         ApiError: 429 with Retry-After.
     """
-    peer = peer_address(request, context.internal_key)
-    address = client_address(peer, request.headers.getlist("x-forwarded-for"), trusted=context.trusted_proxies)
-    seconds = await context.limit.admit(limited_network(address))
-    if seconds > 0:
+    try:
+        await context.register_limit.require(caller_network(request), "too_many_registrations", what="registrations … from one address")
+    except ApiError:
         metrics.registrations_total.labels("limited").inc()
-        per_minute = context.settings.register_.rate_per_minute
-        raise ApiError(
-            429,
-            "too_many_registrations",
-            message=f"{per_minute} registrations a minute are allowed from one address; try again in {seconds} seconds.",
-            details={"limit_per_minute": per_minute, "retry_after_seconds": seconds},
-            headers={"Retry-After": str(seconds)},
-        )
+        raise

@@ -14,8 +14,8 @@ from starlette.requests import Request
 from config.settings import Settings, SettingsError
 from control.catalogue import configured_providers
 from control.health import HealthMonitor
-from control.peers import Network, read_networks
-from control.register_limit import RegisterLimit
+from control.minute_limit import MinuteLimit
+from control.peers import Network, client_address, limited_network, peer_address, read_networks
 from ledger.accounts import Accounts
 from ledger.balances import Balances, connect_redis
 from ledger.journal import Pool, open_pool
@@ -36,7 +36,7 @@ class ControlContext:
     pool: Pool
     balances: Balances
     accounts: Accounts
-    limit: RegisterLimit
+    register_limit: MinuteLimit
     monitor: HealthMonitor
     public_url: str
     version: str
@@ -56,6 +56,13 @@ class ControlContext:
 def context_of(request: Request) -> ControlContext:
     """Return the context of the app that serves `request`."""
     return cast("ControlContext", request.app.state.context)
+
+
+def caller_network(request: Request) -> str:
+    """Return what the limits of this caller are counted for."""
+    context = context_of(request)
+    peer = peer_address(request, context.internal_key)
+    return limited_network(client_address(peer, request.headers.getlist("x-forwarded-for"), trusted=context.trusted_proxies))
 
 
 @asynccontextmanager
@@ -78,7 +85,7 @@ async def open_context(settings: Settings, card: RateCard, *, internal_key: str 
             pool=pool,
             balances=balances,
             accounts=Accounts(pool, balances),
-            limit=RegisterLimit(redis, settings.register_.rate_per_minute),
+            register_limit=MinuteLimit(redis, "register", per_minute=settings.register_.rate_per_minute),
             monitor=HealthMonitor(balances, pool),
             public_url=settings.origin,
             version=own_version(),

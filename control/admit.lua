@@ -1,5 +1,5 @@
--- KEYS[1]  the admitted registrations of one network, newest first, as Redis times in milliseconds
--- ARGV     most registrations within the window, window in milliseconds
+-- KEYS[1]  what one caller was admitted for, newest first, as Redis times in milliseconds
+-- ARGV     most admissions within the window, window in milliseconds
 -- Returns 0 when this one is admitted, else the milliseconds until one will be.
 -- A refusal writes nothing, so that a flood of them costs the store no memory.
 local limit, window = tonumber(ARGV[1]), tonumber(ARGV[2])
