@@ -45,6 +45,10 @@ class HookTable(AddonManager):
             if isinstance(subject, Flow):
                 await self.trigger_event(hooks.UpdateHook([subject]))
 
+    def is_heard(self, event: hooks.Hook) -> bool:
+        """Tell whether any addon may have a handler for this event, or wants to know of every change of a flow."""
+        return self._row(event) != () or (self._row(hooks.UpdateHook) != () and isinstance(event.args()[0], Flow))
+
     async def trigger_event(self, event: hooks.Hook) -> None:
         row = self._row(event)
         if row is None:

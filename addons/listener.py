@@ -6,12 +6,14 @@ import asyncio
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from mitmproxy import ctx
 from mitmproxy.addons import core, next_layer, proxyserver, tlsconfig
 from mitmproxy.master import Master
 from mitmproxy.options import Options
 from mitmproxy.proxy import layer, layers, mode_servers, mode_specs
 from mitmproxy.proxy.context import Context
 
+from addons.driver import GatewayHandler, Wire
 from addons.hook_table import HookTable
 
 BACKLOG = 1024
@@ -36,7 +38,20 @@ class GatewayServer(mode_servers.AsyncioServerInstance[GatewayMode]):
         return layers.modes.ReverseProxy(context)
 
     async def listen(self, host: str, port: int) -> list[Any]:
-        return [await asyncio.start_server(self.handle_stream, host, port, reuse_port=True, backlog=BACKLOG)]
+        loop, clients = asyncio.get_running_loop(), set[asyncio.Task[None]]()
+
+        def accept(wire: Wire, transport: asyncio.Transport) -> None:
+            client = loop.create_task(self._serve(wire, transport), name="client")
+            clients.add(client)  # the loop itself holds its tasks weakly
+            client.add_done_callback(clients.discard)
+
+        return [await loop.create_server(lambda: Wire(accept), host, port, reuse_port=True, backlog=BACKLOG)]
+
+    async def _serve(self, wire: Wire, transport: asyncio.Transport) -> None:
+        handler = GatewayHandler(ctx.master, wire, transport, ctx.options, self.mode)
+        handler.layer = self.make_top_layer(handler.layer.context)
+        with self.manager.register_connection(handler.client.id, handler):
+            await handler.handle_client()
 
 
 class GatewayMaster(Master):
