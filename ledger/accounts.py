@@ -13,11 +13,11 @@ import structlog
 from ledger.account_values import Account, Credit, KeyReused, NewAccount, Token
 from ledger.balances import Balances
 from ledger.change_rows import Change, record_change
-from ledger.changes import apply_due, read_open_meta
+from ledger.changes import apply_due, read_open_meta, require_current
 from ledger.entries import AccountId
 from ledger.errors import BalanceUnavailable, JournalUnavailable, UnknownAccount, UnknownToken
 from ledger.holds import ShardMeta
-from ledger.journal import JournalWriter, Pool, ShardPosition, driver, journal_answers, journal_transaction, lock_shards, now_ms, read_figures
+from ledger.journal import JournalWriter, Pool, driver, journal_answers, journal_transaction, lock_shards, now_ms, read_figures
 from ledger.money import AMOUNT_MAX
 from ledger.postings import GRANTS, body_digest, key_digest
 from ledger.queries import SQL
@@ -180,7 +180,7 @@ class Accounts:
         hot = meta or await self._glance(shard)
         async with journal_transaction(self._pool) as connection:
             positions = await lock_shards(connection, [shard])
-            _require_current(positions[shard], hot)
+            require_current(positions[shard], hot)
             known = await connection.fetchrow(SQL["known_keys"], [key_digest(change.key)])
             if known is not None:
                 await self._require_same(connection, change)
@@ -238,12 +238,3 @@ def _checked_name(name: str | None) -> str | None:
     if name is not None and (len(name) > NAME_LENGTH_MAX or not name.isprintable()):
         raise ValueError(f"a name is at most {NAME_LENGTH_MAX} printable characters")
     return name or None
-
-
-def _require_current(position: ShardPosition, hot: ShardMeta | None) -> None:
-    """Refuse changes on a journal that was restored from a backup until it has replayed what it lacks.
-
-    A new account could else get an id that Redis knows as another's.
-    """
-    if hot is not None and (hot.posted > position.posted_seq or hot.due_seq > position.due_seq):
-        raise JournalUnavailable("the journal is older than the hot balances and is being brought up to date; ask again shortly")

@@ -1,8 +1,8 @@
 """Changes that the journal makes and Redis is owed: one shape, written once here, whoever makes them.
 
 The detail of a change holds all of it: an account, a token or a credit can be made again from it when an
-older journal is restored. Kinds: open, token, revoke, status, line, credit; late charges (charge, adjust)
-bring their journal row with them.
+older journal is restored. Kinds: open, token, revoke, status, line, credit, deposit; late charges (charge,
+adjust) bring their journal row with them.
 """
 
 import json
@@ -75,6 +75,10 @@ async def _take_effect(writer: JournalWriter, shard: int, change: Change) -> Non
             await connection.execute(SQL["set_status"], account, detail["status"])
         case "line":
             await connection.execute(SQL["set_line"], account, detail["line"])
+        case "deposit":
+            # A page that is being recorded looks for its credits behind the same lock: one of the two sees the other.
+            await connection.fetchrow(SQL["share_vault"], detail["genesis"], detail["vault"])
+            await connection.execute(SQL["mark_credited"], change.key, account, detail["source"], detail["actor"], at)
         case "credit" | "charge" | "adjust":
             return  # the journal row is the whole effect
         case kind:

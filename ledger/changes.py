@@ -8,9 +8,9 @@ from typing import Final
 from ledger.balances import Balances
 from ledger.change_rows import Change, record_change
 from ledger.entries import HOUSE_SHARD, AccountId, ChargeRecord
-from ledger.errors import BalanceUnavailable, BrokenInvariant, NotPostedYet, ShardClosed
+from ledger.errors import BalanceUnavailable, BrokenInvariant, JournalUnavailable, NotPostedYet, ShardClosed
 from ledger.holds import ShardMeta
-from ledger.journal import JournalWriter, Pool, journal_answers, journal_transaction, lock_shards, now_ms, read_figures
+from ledger.journal import JournalWriter, Pool, ShardPosition, journal_answers, journal_transaction, lock_shards, now_ms, read_figures
 from ledger.posting import Posting
 from ledger.queries import SQL
 
@@ -31,6 +31,18 @@ async def read_open_meta(balances: Balances, shard: int) -> ShardMeta:
     if meta is None or meta.state != "open":
         raise ShardClosed(shard)
     return meta
+
+
+def require_current(position: ShardPosition, hot: ShardMeta | None) -> None:
+    """Refuse changes on a journal that was restored from a backup until it has replayed what it lacks.
+
+    A new account could else get an id that Redis knows as another's. `hot` was read before the position.
+
+    Raises:
+        JournalUnavailable: Redis has seen more of this shard's journal than there is.
+    """
+    if hot is not None and (hot.posted > position.posted_seq or hot.due_seq > position.due_seq):
+        raise JournalUnavailable("the journal is older than the hot balances and is being brought up to date; ask again shortly")
 
 
 async def apply_due(pool: Pool, balances: Balances, shard: int) -> int:

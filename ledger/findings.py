@@ -23,6 +23,10 @@ class Fault(StrEnum):
     PRICE_DIFFERS = "price_differs"
     PRICE_UNKNOWN = "price_unknown"
     CHECKPOINT_DIFFERS = "checkpoint_differs"
+    VAULT_DIFFERS = "vault_differs"
+    UNATTRIBUTED_DIFFERS = "unattributed_differs"
+    MOVE_DIFFERS = "move_differs"
+    DEPOSIT_DIFFERS = "deposit_differs"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

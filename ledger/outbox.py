@@ -11,7 +11,7 @@ from ledger.shard_link import ShardLink, epoch_prefix, outbox_key
 
 PIPELINE_MAX = 500
 # Changes of these kinds are money: they get a statement line even when they come to nothing.
-MONEY_KEYS = ("charge:", "adjust:", "credit:")
+MONEY_KEYS = ("charge:", "adjust:", "credit:", "deposit:")
 LATE_KEYS = ("charge:", "adjust:")
 
 

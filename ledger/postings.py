@@ -15,6 +15,9 @@ Legs = tuple[tuple[str, int], ...]
 GENESIS_HEAD: Final = bytes(32)  # what the first row of a shard is chained to
 REVENUE: Final = "revenue:markup"
 GRANTS: Final = "operator:grants"
+DRAWINGS: Final = "operator:drawings"
+VAULT: Final = "vault:usdc"
+UNATTRIBUTED: Final = "unattributed"
 CUSTOMER: Final = "customer:"
 
 

@@ -108,6 +108,9 @@ UPDATE accounts SET line = $2 WHERE id = $1;
 -- name: account_by_id
 SELECT * FROM accounts WHERE id = $1;
 
+-- name: public_id_of
+SELECT public_id FROM accounts WHERE id = $1;
+
 -- name: account_by_deposit_code
 SELECT * FROM accounts WHERE deposit_code = $1;
 
@@ -236,3 +239,181 @@ SELECT account_id FROM changes_due WHERE shard = $1 AND applied_epoch IS NULL AN
 
 -- name: row_hash
 SELECT hash FROM journal WHERE shard = $1 AND seq = $2;
+
+
+-- name: lock_instance
+SELECT genesis FROM instance FOR UPDATE;
+
+-- name: pin_genesis
+UPDATE instance SET genesis = $1 WHERE genesis = '';
+
+-- name: read_vault
+SELECT * FROM vaults;
+
+-- name: insert_vault
+INSERT INTO vaults (genesis, address, owner, mint, token_program, opening, whole_history, cursor_balance) VALUES ($1, $2, $3, $4, $5, $6, $7, $6);
+
+-- name: change_opening
+UPDATE vaults SET opening = $1, whole_history = $2, cursor_balance = $1 WHERE NOT opened;
+
+-- name: lock_vault
+SELECT * FROM vaults WHERE genesis = $1 AND address = $2 FOR UPDATE;
+
+-- name: share_vault
+SELECT stopped FROM vaults WHERE genesis = $1 AND address = $2 FOR SHARE;
+
+-- name: share_vault_of
+SELECT stopped FROM vaults WHERE (genesis, address) = (SELECT genesis, vault FROM deposits WHERE id = $1) FOR SHARE;
+
+-- name: move_vault
+UPDATE vaults SET opened = true, balance = $3, cursor_signature = $4, cursor_slot = $5, cursor_balance = $6, start_signature = $7, start_slot = $8
+WHERE genesis = $1 AND address = $2;
+
+-- name: rewind_vault
+UPDATE vaults SET cursor_signature = start_signature, cursor_slot = start_slot, cursor_balance = opening WHERE genesis = $1 AND address = $2;
+
+-- name: stop_crediting
+UPDATE vaults SET stopped = $1 FROM (SELECT genesis, address, stopped FROM vaults FOR UPDATE) AS old
+WHERE vaults.genesis = old.genesis AND vaults.address = old.address RETURNING old.stopped AS before;
+
+-- name: known_moves
+SELECT signature, pre, post FROM vault_moves WHERE genesis = $1 AND vault = $2 AND signature = ANY($3::text[]);
+
+-- name: accounts_by_code
+SELECT id, deposit_code, status FROM accounts WHERE deposit_code = ANY($1::text[]);
+
+-- name: codes_by_reference
+SELECT reference, deposit_code FROM accounts WHERE reference = ANY($1::bytea[]);
+
+-- name: mark_credited
+UPDATE deposits SET state = 'credited', aside = '', account_id = $2, source = $3, actor = $4, credited_at = $5 WHERE key = $1 AND state <> 'credited';
+
+-- name: name_unknown_codes
+-- An account may have come back from the outbox after its deposit was recorded.
+UPDATE deposits SET state = 'due', aside = '', account_id = accounts.id FROM accounts
+WHERE deposits.state = 'aside' AND deposits.aside = 'unknown_code' AND accounts.deposit_code = deposits.deposit_code AND accounts.status <> 'closed';
+
+-- name: due_deposits
+SELECT deposits.id, deposits.account_id, accounts.shard FROM deposits JOIN accounts ON accounts.id = deposits.account_id
+WHERE deposits.state = 'due' ORDER BY deposits.id LIMIT $1;
+
+-- name: lock_deposit
+SELECT id, key, genesis, signature, vault, amount, source, actor, account_id, state FROM deposits WHERE id = $1 FOR UPDATE;
+
+-- name: set_deposit_due
+UPDATE deposits SET state = 'due', aside = '', account_id = $2, source = $3, actor = $4 WHERE id = $1 AND state <> 'credited';
+
+-- name: set_deposit_aside
+UPDATE deposits SET state = 'aside', aside = $2, account_id = NULL WHERE id = $1 AND state <> 'credited';
+
+-- name: list_deposits
+SELECT deposits.id, signature, slot, amount, block_time, senders, deposits.deposit_code, source, aside, account_id, public_id, state, recorded_at, credited_at
+FROM deposits LEFT JOIN accounts ON accounts.id = deposits.account_id
+WHERE ($1::text IS NULL OR state = $1) AND ($2::bigint IS NULL OR deposits.id < $2) ORDER BY deposits.id DESC LIMIT $3;
+
+-- name: deposit_by_signature
+SELECT deposits.id, signature, slot, amount, block_time, senders, deposits.deposit_code, source, aside, account_id, public_id, state, recorded_at, credited_at
+FROM deposits LEFT JOIN accounts ON accounts.id = deposits.account_id WHERE signature = $1;
+
+-- name: forget_pending
+DELETE FROM pending_deposits WHERE NOT (genesis = $1 AND vault = $2 AND signature = ANY($3::text[]));
+
+-- name: insert_pending
+INSERT INTO pending_deposits (genesis, vault, signature, slot, amount, deposit_code, seen_at)
+SELECT $1, $2, new.* FROM unnest($3::text[], $4::bigint[], $5::bigint[], $6::text[], $7::bigint[]) AS new (signature, slot, amount, deposit_code, seen_at)
+ON CONFLICT (genesis, vault, signature) DO UPDATE SET slot = excluded.slot, amount = excluded.amount, deposit_code = excluded.deposit_code
+WHERE (pending_deposits.slot, pending_deposits.amount, pending_deposits.deposit_code)
+    IS DISTINCT FROM (excluded.slot, excluded.amount, excluded.deposit_code);
+
+-- name: pending_by_account
+-- What is recorded already is not pending any more, whether or not the watcher has said so yet.
+SELECT accounts.id, sum(pending.amount) AS amount
+FROM pending_deposits AS pending JOIN accounts ON accounts.deposit_code = pending.deposit_code AND accounts.status <> 'closed'
+WHERE NOT EXISTS (SELECT FROM vault_moves AS moves
+    WHERE moves.genesis = pending.genesis AND moves.signature = pending.signature AND moves.vault = pending.vault)
+GROUP BY accounts.id;
+
+-- name: keep_chain_status
+INSERT INTO chain_status (state, reasons, finalized_slot, lag_seconds, backlog, oldest_pending_seconds, vault_on_chain, updated_at)
+VALUES ($1, $2, $3, $4, $5, $6, $7, $8)
+ON CONFLICT (single) DO UPDATE SET state = excluded.state, reasons = excluded.reasons, finalized_slot = excluded.finalized_slot,
+    lag_seconds = excluded.lag_seconds, backlog = excluded.backlog, oldest_pending_seconds = excluded.oldest_pending_seconds,
+    vault_on_chain = excluded.vault_on_chain, updated_at = excluded.updated_at;
+
+-- name: read_chain_status
+SELECT state, reasons, finalized_slot, lag_seconds, backlog, oldest_pending_seconds, vault_on_chain, updated_at FROM chain_status;
+
+-- name: vault_figures
+SELECT (SELECT coalesce(sum(balance), 0) FROM house_balances WHERE account = 'vault:usdc') AS vault_balance,
+    (SELECT coalesce(sum(opening) FILTER (WHERE opened), 0) FROM vaults) AS opening, moves.*, deposits.*
+FROM (
+    SELECT count(*) AS moves_count, coalesce(sum(post - pre) FILTER (WHERE post > pre), 0) AS arrived,
+        coalesce(sum(pre - post) FILTER (WHERE post < pre), 0) AS withdrawn,
+        coalesce(sum(post - pre) FILTER (WHERE kind = 'dust'), 0) AS dust, count(*) FILTER (WHERE kind = 'dust') AS dust_count
+    FROM vault_moves) AS moves, (
+    SELECT coalesce(sum(amount) FILTER (WHERE state = 'credited'), 0) AS credited, count(*) FILTER (WHERE state = 'credited') AS credited_count,
+        coalesce(sum(amount) FILTER (WHERE state = 'due'), 0) AS due, count(*) FILTER (WHERE state = 'due') AS due_count,
+        coalesce(sum(amount) FILTER (WHERE state = 'aside'), 0) AS set_aside, count(*) FILTER (WHERE state = 'aside') AS set_aside_count
+    FROM deposits) AS deposits;
+
+-- name: insert_claim
+INSERT INTO claims (id, deposit_id, account_id, text, nonce, expires_at) VALUES ($1, $2, $3, $4, $5, $6);
+
+-- name: find_claim
+SELECT claims.id, deposit_id, deposits.signature, claims.account_id, text, nonce, opened_at, expires_at, spent_at
+FROM claims JOIN deposits ON deposits.id = claims.deposit_id WHERE claims.id = $1;
+
+-- name: spend_claim
+-- By the database's clock, so that every process has the same.
+UPDATE claims SET spent_at = now() WHERE id = $1 AND spent_at IS NULL AND expires_at > now() RETURNING id;
+
+-- name: audit_deposits
+SELECT (SELECT coalesce(sum(balance), 0) FROM house_balances WHERE account = 'vault:usdc') AS vault,
+    (SELECT -coalesce(sum(balance), 0) FROM house_balances WHERE account = 'unattributed') AS unattributed,
+    (SELECT coalesce(sum(opening) FILTER (WHERE opened), 0) FROM vaults) AS opening,
+    (SELECT coalesce(sum(balance), 0) FROM vaults) AS balance,
+    moves.*, deposits.*, early.*
+FROM (
+    SELECT count(*) AS moves, coalesce(sum(post - pre), 0) AS moved, coalesce(sum(post - pre) FILTER (WHERE kind = 'dust'), 0) AS dust
+    FROM vault_moves) AS moves, (
+    SELECT count(*) AS deposits, coalesce(sum(amount) FILTER (WHERE state <> 'credited'), 0) AS uncredited FROM deposits) AS deposits, (
+    SELECT count(*) AS early, coalesce(sum(changes_due.amount), 0) AS early_amount
+    FROM changes_due LEFT JOIN deposits ON deposits.key = changes_due.key
+    WHERE changes_due.key LIKE 'deposit:%' AND deposits.key IS NULL) AS early;
+
+-- name: audit_moves
+-- Moves and journal rows of the house, each against the other: the dust of a page shares one row.
+SELECT coalesce(moves.journal_seq, house.seq) AS seq, coalesce(moves.amount, 0) AS moved, coalesce(house.amount, 0) AS posted
+FROM (
+    SELECT journal_seq, min(kind) AS kind, sum(post - pre) AS amount FROM vault_moves GROUP BY journal_seq) AS moves
+FULL JOIN (
+    SELECT seq, kind, (SELECT sum(leg.amount) FROM unnest(accounts, amounts) AS leg (account, amount) WHERE leg.account = 'vault:usdc') AS amount
+    FROM journal WHERE shard = 64 AND kind IN ('arrival', 'withdrawal', 'dust')) AS house
+ON house.seq = moves.journal_seq AND house.kind = moves.kind
+WHERE moves.amount IS DISTINCT FROM house.amount ORDER BY 1 LIMIT $1;
+
+-- name: audit_arrivals
+SELECT moves.signature, moves.post - moves.pre AS moved, deposits.amount
+FROM vault_moves AS moves LEFT JOIN deposits
+    ON deposits.genesis = moves.genesis AND deposits.signature = moves.signature AND deposits.vault = moves.vault
+WHERE (moves.kind = 'arrival') <> (deposits.id IS NOT NULL) OR deposits.amount <> moves.post - moves.pre ORDER BY moves.signature LIMIT $1;
+
+-- name: audit_credits
+-- Credited deposits and their journal rows, each against the other.
+SELECT coalesce(deposits.key, credits.key) AS key, deposits.state, deposits.amount, deposits.account_id, credits.amount AS posted, credits.account_id AS posted_to
+FROM deposits FULL JOIN (
+    SELECT due.key, journal.account_id,
+        (SELECT sum(-leg.amount) FROM unnest(journal.accounts, journal.amounts) AS leg (account, amount) WHERE leg.account = 'customer:' || due.account_id) AS amount
+    FROM changes_due AS due
+    JOIN journal_keys AS keys ON keys.key_sha256 = sha256(convert_to(due.key, 'UTF8'))
+    JOIN journal ON journal.shard = keys.shard AND journal.seq = keys.seq
+    WHERE due.key LIKE 'deposit:%') AS credits ON credits.key = deposits.key
+WHERE (deposits.state = 'credited' AND (credits.amount, credits.account_id) IS DISTINCT FROM (deposits.amount, deposits.account_id))
+    OR (deposits.state <> 'credited' AND credits.key IS NOT NULL) ORDER BY 1 LIMIT $1;
+
+-- name: vault_at
+-- The vault as the watcher saw it on chain, and what the journal has up to the same slot.
+SELECT status.vault_on_chain, status.finalized_slot, status.updated_at, vaults.cursor_signature,
+    vaults.opening + (SELECT coalesce(sum(post - pre), 0) FROM vault_moves WHERE slot <= status.finalized_slot) AS recorded
+FROM chain_status AS status, vaults
+WHERE vaults.opened AND status.vault_on_chain IS NOT NULL AND status.updated_at > $1;

@@ -10,6 +10,7 @@ from typing import Final
 import structlog
 
 from ledger.balances import Balances
+from ledger.deposit_audit import check_chain, check_deposit_sums, check_deposits
 from ledger.entries import HOUSE_SHARD, SHARDS
 from ledger.errors import LedgerError, ShardClosed
 from ledger.findings import Fault, Finding, Report
@@ -38,7 +39,8 @@ async def verify(
     """Check the books from the first row on, while traffic may flow; without `balances` the journal alone.
 
     `price` computes a charge again from its record and the text of its rate card. `checkpoint` is a file of chain heads: what it holds
-    is compared, then it is written anew if nothing was found. `vault_on_chain` is what the chain says of the vault, in microunits.
+    is compared, then it is written anew if nothing was found. `vault_on_chain` is what the chain says of the vault, in microunits;
+    without it the watcher's last word is taken, where it is fresh.
 
     Raises:
         JournalUnavailable, BalanceUnavailable: a store did not answer.
@@ -50,6 +52,9 @@ async def verify(
     for shard in range(HOUSE_SHARD + 1):
         await audit_shard(pool, shard, report=report, price=price, cards=cards)
     await check_sums(pool, report=report, vault_on_chain=vault_on_chain)
+    await check_deposits(pool, report=report)
+    if vault_on_chain is None:
+        await check_chain(pool, report=report)
     if balances is not None:
         async with journal_answers():
             rows = await pool.fetch(SQL["accounts_of_shards"], timeout=LONG_READ_SECONDS_MAX)
@@ -72,6 +77,7 @@ async def check_sums(pool: Pool, *, report: Report, vault_on_chain: int | None =
     if vault_on_chain is not None and vault_on_chain != vault:
         text = f"the journal's vault holds {vault} microunits, the one on chain {vault_on_chain}"
         report.add(Fault.SUMS_DIFFER, text, difference=abs(vault - vault_on_chain))
+    await check_deposit_sums(pool, report=report)
 
 
 async def _check_hot_shard(pool: Pool, balances: Balances, shard: int, *, accounts: Sequence[int], report: Report) -> None:

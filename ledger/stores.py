@@ -24,7 +24,7 @@ IDENTITY_KEY: Final = f"l5:{{{HOUSE_SHARD}}}:identity"
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Identity:
-    """Who a store belongs to; `genesis` names the chain its deposits come from, empty where there is none."""
+    """Who a store belongs to; `genesis` names the chain its deposits come from, empty where no vault was opened yet."""
 
     instance_id: str
     mode: str
@@ -69,6 +69,7 @@ async def claim_stores(pool: Pool, balances: Balances, *, mode: str, genesis: st
     """Check that both stores belong together, initialise them where both are new, and return the instance id.
 
     A Redis that is empty beside a journal is taken as lost: its shards are rebuilt by the poster (a new one's at once).
+    Without `genesis` any chain will do: only who watches one knows it.
 
     Raises:
         WrongStore: they do not belong together, or Redis may lose data; the text says what to do.
@@ -82,10 +83,30 @@ async def claim_stores(pool: Pool, balances: Balances, *, mode: str, genesis: st
         journal = await _found(pool, hot, metas, Identity(instance_id=uuid.uuid4().hex, mode=mode, genesis=genesis))
     _require_match(journal, hot, mode=mode, genesis=genesis)
     _require_own_shards(journal, metas)
-    await redis_command(balances, "HSET", IDENTITY_KEY, "instance", journal.instance_id, "mode", journal.mode, "genesis", journal.genesis)
+    await redis_command(balances, "HSET", IDENTITY_KEY, "instance", journal.instance_id, "mode", journal.mode)
+    await name_chain(balances, journal.genesis)
     balances.instance = journal.instance_id
     await _open_untouched(pool, balances, journal, metas)
     return journal.instance_id
+
+
+async def chain_of(balances: Balances) -> str:
+    """Return the genesis hash that Redis knows, empty where it knows none.
+
+    Raises:
+        BalanceUnavailable: Redis did not answer.
+    """
+    found = await redis_command(balances, "HGET", IDENTITY_KEY, "genesis")
+    return str((found or b"").decode())
+
+
+async def name_chain(balances: Balances, genesis: str) -> None:
+    """Tell Redis which chain it belongs to. One who does not know it yet never takes the name away.
+
+    Raises:
+        BalanceUnavailable: Redis did not answer; the next start tells it.
+    """
+    await redis_command(balances, "HSET" if genesis else "HSETNX", IDENTITY_KEY, "genesis", genesis)
 
 
 async def check_redis(balances: Balances) -> None:
@@ -111,7 +132,7 @@ async def _read_redis(balances: Balances) -> Identity | None:
     found: Mapping[bytes, bytes] | list[bytes] = await redis_command(balances, "HGETALL", IDENTITY_KEY)
     pairs = found.items() if isinstance(found, Mapping) else zip(found[::2], found[1::2], strict=True)
     texts = {name.decode(): value.decode() for name, value in pairs}
-    return Identity(instance_id=texts["instance"], mode=texts["mode"], genesis=texts["genesis"]) if texts else None
+    return Identity(instance_id=texts["instance"], mode=texts["mode"], genesis=texts.get("genesis", "")) if texts else None
 
 
 async def _read_metas(balances: Balances) -> dict[int, ShardMeta | None]:
@@ -137,13 +158,24 @@ async def _found(pool: Pool, hot: Identity | None, metas: Mapping[int, ShardMeta
 def _require_match(journal: Identity, hot: Identity | None, *, mode: str, genesis: str) -> None:
     if journal.mode != mode:
         raise WrongStore(f"the database holds {journal.mode} books, and this is {mode} mode: point LEVEL5_DATABASE_URL and LEVEL5_HOME at another place")
-    if journal.genesis != genesis:
-        raise WrongStore(f"the database belongs to chain {journal.genesis or '(none)'}, not to {genesis or '(none)'}: use the stores of that chain")
-    if hot is not None and hot != journal:
+    require_chain(journal.genesis, genesis, store="database")
+    if hot is not None:
+        require_chain(hot.genesis, journal.genesis, store="Redis")
+    if hot is not None and (hot.instance_id, hot.mode) != (journal.instance_id, journal.mode):
         raise WrongStore(
             f"Redis belongs to instance {hot.instance_id} ({hot.mode}), the database to {journal.instance_id} ({journal.mode}): "
             "point LEVEL5_REDIS_URL at the right Redis, or at an empty one, which is then rebuilt from the journal"
         )
+
+
+def require_chain(known: str, wanted: str, *, store: str) -> None:
+    """Refuse a store of another chain. Stores opened without a chain learn it with their first vault, so either may be empty yet.
+
+    Raises:
+        WrongStore: both are known and differ.
+    """
+    if known and wanted and known != wanted:
+        raise WrongStore(f"the {store} belongs to chain {known}, not to {wanted}: use the stores of that chain, or the RPC providers of this one")
 
 
 def _require_own_shards(journal: Identity, metas: Mapping[int, ShardMeta | None]) -> None:

@@ -1,0 +1,82 @@
+"""Opening the vault: which token account of which chain these books watch is decided once."""
+
+from typing import Any, Final
+
+from ledger.deposit_values import Cursor, Vault
+from ledger.entries import HOUSE_SHARD
+from ledger.errors import NoVault, WrongStore
+from ledger.journal import Connection, insert_audit, journal_answers, journal_transaction, lock_shards
+from ledger.queries import SQL
+from ledger.stores import chain_of, name_chain, require_chain
+from ledger.vault_link import VaultLink, read_cursor
+
+_PINNED: Final = {"genesis": "chain", "address": "vault", "owner": "treasury", "mint": "mint", "token_program": "token program"}
+
+
+class VaultOpening(VaultLink):
+    """Pinning the vault, reading what is pinned, and forgetting how far it was read."""
+
+    async def open_vault(self, vault: Vault, *, opening: int | None) -> Cursor:
+        """Pin chain and vault at the first start, compare them at every later one, and return the cursor.
+
+        `opening` is what the vault holds where only what comes from now on is to be read: the first page goes on from it. None
+        reads the whole history. Until the first page is recorded a later call may change it; then it stays.
+
+        Raises:
+            WrongStore: these books belong to another chain or vault; the text says what to do. Nothing changed.
+            BalanceUnavailable: Redis did not answer; ask again.
+        """
+        require_chain(await chain_of(self._balances), vault.genesis, store="Redis")
+        async with journal_transaction(self._pool) as connection:
+            await lock_shards(connection, [HOUSE_SHARD])
+            await _pin_chain(connection, vault.genesis)
+            row = await connection.fetchrow(SQL["read_vault"])
+            if row is None:
+                terms = (vault.genesis, vault.address, vault.owner, vault.mint, vault.token_program, opening or 0, opening is None)
+                await connection.execute(SQL["insert_vault"], *terms)
+                await insert_audit(connection, actor="chainwatch", action="vault_opened", detail={"vault": vault.address, "opening": opening})
+            else:
+                _require_same(row, vault)
+                if not row["opened"]:
+                    await connection.execute(SQL["change_opening"], opening or 0, opening is None)
+            cursor = read_cursor(await connection.fetchrow(SQL["read_vault"]))
+        # The database is first: whoever starts in between finds a Redis that does not know its chain yet, which is no mismatch.
+        await name_chain(self._balances, vault.genesis)
+        return cursor
+
+    async def vault(self) -> Vault | None:
+        """Return the vault of these books, None before the first one was opened."""
+        async with journal_answers():
+            row = await self._pool.fetchrow(SQL["read_vault"])
+        return None if row is None else Vault(**{name: row[name] for name in _PINNED})
+
+    async def rewind(self, vault: Vault) -> None:
+        """Forget how far the chain was read: the watcher reads it again from the start, and finds again what is recorded.
+
+        Where only what came after the opening was read, it begins there.
+
+        Raises:
+            NoVault: it was never opened.
+        """
+        async with journal_transaction(self._pool) as connection:
+            if await connection.fetchrow(SQL["lock_vault"], vault.genesis, vault.address) is None:
+                raise NoVault(f"vault {vault.address} was never opened in these books")
+            await connection.execute(SQL["rewind_vault"], vault.genesis, vault.address)
+            await insert_audit(connection, actor="operator", action="vault_rewound", detail={"vault": vault.address})
+
+
+async def _pin_chain(connection: Connection, genesis: str) -> None:
+    row = await connection.fetchrow(SQL["lock_instance"])
+    if row is None:
+        raise WrongStore("the database has no instance: start it with `level5 migrate` or `level5 up` first")
+    require_chain(row["genesis"], genesis, store="database")
+    await connection.execute(SQL["pin_genesis"], genesis)
+
+
+def _require_same(row: Any, vault: Vault) -> None:
+    for name, word in _PINNED.items():
+        if row[name] != getattr(vault, name):
+            raise WrongStore(
+                f"these books watch {word} {row[name]}, and the settings say {getattr(vault, name)}: "
+                "put the setting back, or begin new books for another treasury, mint or chain"
+            )
