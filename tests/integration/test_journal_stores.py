@@ -103,7 +103,8 @@ async def test_stores_of_another_mode_chain_or_instance_are_refused(database_url
         other = Balances(books.balances.redis, instance="")
         with pytest.raises(WrongStore, match="sandbox books, and this is real mode"):
             await claim_stores(books.pool, other, mode="real")
-        with pytest.raises(WrongStore, match="belongs to chain"):
+        await books.pool.execute("UPDATE instance SET genesis = 'the-chain'")
+        with pytest.raises(WrongStore, match="belongs to chain the-chain, not to another-chain"):
             await claim_stores(books.pool, other, mode="sandbox", genesis="another-chain")
         await redis_command(other, "HSET", "l5:{64}:identity", "instance", "foreign")
         with pytest.raises(WrongStore, match="Redis belongs to instance foreign"):
