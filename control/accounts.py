@@ -5,8 +5,10 @@ from starlette.responses import JSONResponse, Response
 
 from control.context import ControlContext, caller_network, context_of
 from control.errors import ApiError
+from control.paying import funding_instructions
 from control.reading import read_body, read_query
 from control.schemas import BalanceAnswer, FundingInstructions, RegisterAnswer, RegisterRequest, TransactionLine, TransactionsAnswer, TransactionsQuery
+from ledger.entries import AccountId
 from ledger.errors import InactiveAccount, LedgerError
 from ledger.holds import Standing
 from ledger.statements import transactions
@@ -28,29 +30,39 @@ async def register(request: Request) -> Response:
         metrics.registrations_total.labels("unavailable").inc()
         raise
     metrics.registrations_total.labels("created").inc()
+    context.codes.remember(opened.account.id, opened.account.deposit_code)
+    await context.chain.look()
     get_log().info("account_registered", account_id=opened.account.id, request_id=request.scope.get("level5.request_id"))
     answer = RegisterAnswer(
         api_token=opened.api_token,
         deposit_code=opened.account.deposit_code,
         status="pending_deposit",
-        instructions=funding_instructions(context.public_url, opened.api_token, opened.account.deposit_code),
+        instructions=funding_instructions(context, opened.api_token, opened.account.deposit_code),
     )
-    return JSONResponse(answer.model_dump())
+    return JSONResponse(answer.model_dump(exclude_unset=True))
 
 
 async def balance(request: Request) -> Response:
-    """Show what an account has. Inactive ones may look too: what they own stays theirs."""
-    text = request.path_params["api_token"]
-    standing = await context_of(request).balances.standing(parse_token(text))
+    """Show what an account has, and how to add to it. Inactive ones may look too: what they own stays theirs."""
+    context, text = context_of(request), request.path_params["api_token"]
+    token = parse_token(text)
+    standing = await context.balances.standing(token)
     answer = BalanceAnswer(
         api_token=text,
         usdc_balance=standing.balance,
         is_active=standing.status == "active",
         held=standing.held,
         available=standing.available,
-        pending_deposits=0,
+        pending_deposits=context.chain.pending(token.account),
+        **({"instructions": await _instructions(context, text, account=token.account)} if context.chain.is_on else {}),
     )
-    return JSONResponse(answer.model_dump())
+    return JSONResponse(answer.model_dump(exclude_unset=True))
+
+
+async def _instructions(context: ControlContext, text: str, *, account: AccountId) -> FundingInstructions | None:
+    """Return how to pay in, None where the deposit code is not known while the journal is away."""
+    code = await context.codes.find(account)
+    return None if code is None else funding_instructions(context, text, code)
 
 
 async def statement(request: Request) -> Response:
@@ -93,27 +105,6 @@ async def find_lines(context: ControlContext, token: ApiToken, query: Transactio
         until=query.until,
     )
     return [TransactionLine.model_validate(line, from_attributes=True) for line in found]
-
-
-def funding_instructions(public_url: str, api_token: str, deposit_code: str) -> FundingInstructions:
-    """Return how to pay in. Deposits on chain are off, so the operator credits accounts by hand."""
-    return FundingInstructions(
-        contract_address=None,
-        dashboard_url=f"{public_url}/dashboard/{api_token}",
-        deposit_address=None,
-        usdc_mint=None,
-        memo=deposit_code,
-        solana_pay_url=None,
-        how_to_fund=how_to_fund(deposit_code),
-    )
-
-
-def how_to_fund(deposit_code: str) -> str:
-    """Say in words how money gets onto an account."""
-    return (
-        f"On-chain deposits are off here. Pay the operator as agreed and give the deposit code {deposit_code}; "
-        f"the operator credits it with: level5 credit {deposit_code} <usdc> --reason <why>"
-    )
 
 
 async def _admit(request: Request, context: ControlContext) -> None:

@@ -12,11 +12,12 @@ from starlette.requests import Request
 from starlette.responses import Response
 from starlette.routing import Route
 
-from control import accounts, descriptions, pages, service
+from control import accounts, deposit_claims, descriptions, pages, pay_pages, service, wallet_requests
 from control.context import ControlContext
 from control.errors import ApiError, answer_api_error, answer_http_exception, answer_ledger_error
 from control.middleware import Envelope
 from control.openapi import Endpoint, openapi
+from control.paying_schemas import ClaimOpened, ClaimProof, ClaimRequest, ClaimSettled, PayQuery, WalletLabel, WalletRequest, WalletTransaction
 from control.schemas import (
     BalanceAnswer,
     HealthAnswer,
@@ -68,6 +69,67 @@ ROUTES: Final[tuple[tuple[Endpoint, Handler], ...]] = (
         ),
         accounts.statement,
     ),
+    (
+        Endpoint(
+            path="/proxy/{api_token}/claims",
+            method="POST",
+            summary="Claim a deposit that named nobody: gives the text to sign with the wallet that sent it.",
+            tag="account",
+            answer=ClaimOpened,
+            body=ClaimRequest,
+            errors=(400, 401, 404, 409, 413, 422, 429, 503),
+        ),
+        deposit_claims.open_claim,
+    ),
+    (
+        Endpoint(
+            path="/proxy/{api_token}/claims/{claim_id}",
+            method="POST",
+            summary="Prove a claim with the wallet's signature: the deposit is credited.",
+            tag="account",
+            answer=ClaimSettled,
+            body=ClaimProof,
+            errors=(400, 401, 404, 409, 410, 413, 422, 429, 503),
+        ),
+        deposit_claims.prove_claim,
+    ),
+    (
+        Endpoint(path="/v1/pay/{deposit_code}", summary="Solana Pay transaction request: who is paid.", tag="paying", answer=WalletLabel, errors=(404, 503)),
+        wallet_requests.label,
+    ),
+    (
+        Endpoint(
+            path="/v1/pay/{deposit_code}",
+            method="POST",
+            summary="Solana Pay transaction request: the transaction to sign.",
+            tag="paying",
+            answer=WalletTransaction,
+            query=PayQuery,
+            body=WalletRequest,
+            errors=(400, 404, 413, 422, 429, 503),
+        ),
+        wallet_requests.transaction,
+    ),
+    (
+        Endpoint(path="/v1/pay/{deposit_code}", method="OPTIONS", summary="Lets pages of others ask.", tag="paying", media_type="text/plain"),
+        wallet_requests.preflight,
+    ),
+    (
+        Endpoint(
+            path="/pay/{deposit_code}.svg",
+            summary="The Solana Pay link as a QR code.",
+            tag="paying",
+            media_type="image/svg+xml",
+            query=PayQuery,
+            errors=(400, 404, 503),
+        ),
+        pay_pages.qr_code,
+    ),
+    (
+        Endpoint(path="/pay/{deposit_code}", summary="How to pay, for people.", tag="pages", media_type="text/html", query=PayQuery),
+        pay_pages.pay_page,
+    ),
+    (Endpoint(path="/icon.svg", summary="What wallets show beside our name.", tag="paying", media_type="image/svg+xml"), pay_pages.icon),
     (Endpoint(path="/dashboard/{api_token}", summary="The account's page.", tag="pages", media_type="text/html"), pages.dashboard),
     (Endpoint(path="/pricing", summary="Prices for people.", tag="pages", media_type="text/html"), pages.price_page),
     (Endpoint(path="/.well-known/agent-service.json", summary="Service descriptor.", tag="descriptions"), descriptions.agent_service),
@@ -84,7 +146,7 @@ def make_app(context: ControlContext) -> Starlette:
         routes=[Route(endpoint.path, _named(endpoint, handler), methods=[endpoint.method]) for endpoint, handler in ROUTES],
         middleware=[Middleware(Envelope, https=context.public_url.startswith("https://"))],
         exception_handlers={ApiError: answer_api_error, LedgerError: answer_ledger_error, HTTPException: answer_http_exception},
-        lifespan=_watch_health,
+        lifespan=_watch,
     )
     app.router.redirect_slashes = False
     app.state.context = context
@@ -103,11 +165,14 @@ def _named(endpoint: Endpoint, handler: Handler) -> Handler:
 
 
 @asynccontextmanager
-async def _watch_health(app: Starlette) -> AsyncIterator[None]:
+async def _watch(app: Starlette) -> AsyncIterator[None]:
+    """Look after health and chain in the background for as long as the app runs."""
     context: ControlContext = app.state.context
     async with asyncio.TaskGroup() as group:
-        watching = group.create_task(context.monitor.watch())
+        watching = [group.create_task(work) for work in (context.monitor.watch(), context.chain.watch())]
         yield
-        watching.cancel()
-        with suppress(asyncio.CancelledError):
-            await watching
+        for task in watching:
+            task.cancel()
+        for task in watching:
+            with suppress(asyncio.CancelledError):
+                await task

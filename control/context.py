@@ -13,11 +13,15 @@ from starlette.requests import Request
 
 from config.settings import Settings, SettingsError
 from control.catalogue import configured_providers
+from control.chain_view import ChainView
+from control.deposit_codes import DepositCodes
 from control.health import HealthMonitor
 from control.minute_limit import MinuteLimit
 from control.peers import Network, client_address, limited_network, peer_address, read_networks
+from control.rpc_providers import RpcProviders
 from ledger.accounts import Accounts
 from ledger.balances import Balances, connect_redis
+from ledger.deposits import Deposits
 from ledger.journal import Pool, open_pool
 from metering.rate_cards import RateCard
 from metering.rates import Rate
@@ -25,6 +29,8 @@ from metering.rates import Rate
 INTERNAL_KEY_VARIABLE: Final = "LEVEL5_INTERNAL_KEY"
 DISTRIBUTION: Final = "level5-gateway"
 CLOSE_SECONDS_MAX: Final = 5.0
+PAY_PER_MINUTE: Final = 60  # transactions that one network may ask for: each asks an RPC provider
+CLAIMS_PER_MINUTE: Final = 10  # claims and proofs of one account
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -36,8 +42,14 @@ class ControlContext:
     pool: Pool
     balances: Balances
     accounts: Accounts
+    deposits: Deposits
     register_limit: MinuteLimit
+    pay_limit: MinuteLimit
+    claim_limit: MinuteLimit
     monitor: HealthMonitor
+    chain: ChainView
+    codes: DepositCodes
+    rpc: RpcProviders
     public_url: str
     version: str
     trusted_proxies: tuple[Network, ...] = ()
@@ -78,21 +90,30 @@ async def open_context(settings: Settings, card: RateCard, *, internal_key: str 
     pool = await open_pool(settings.database_url.get_secret_value())
     # No instance: the supervisor claimed the stores for this appliance before it started this role.
     balances = Balances(redis, instance="")
+    accounts, deposits = Accounts(pool, balances), Deposits(pool, balances)
+    rpc = RpcProviders(settings.chain.providers)
     try:
         yield ControlContext(
             settings=settings,
             card=card,
             pool=pool,
             balances=balances,
-            accounts=Accounts(pool, balances),
+            accounts=accounts,
+            deposits=deposits,
             register_limit=MinuteLimit(redis, "register", per_minute=settings.register_.rate_per_minute),
+            pay_limit=MinuteLimit(redis, "pay", per_minute=PAY_PER_MINUTE),
+            claim_limit=MinuteLimit(redis, "claim", per_minute=CLAIMS_PER_MINUTE),
             monitor=HealthMonitor(balances, pool),
+            chain=ChainView(settings, deposits),
+            codes=DepositCodes(accounts),
+            rpc=rpc,
             public_url=settings.origin,
             version=own_version(),
             trusted_proxies=read_networks(settings.trusted_proxies),
             internal_key=internal_key if internal_key is not None else os.environ.get(INTERNAL_KEY_VARIABLE),
         )
     finally:
+        await rpc.close()
         await _close(pool, redis)
 
 

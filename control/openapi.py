@@ -16,13 +16,22 @@ REFERENCE: Final = "#/components/schemas/{model}"
 TOKEN_PARAMETER: Final[Mapping[str, object]] = {
     "name": "api_token", "in": "path", "required": True, "schema": {"type": "string"}, "description": "The account's secret.",
 }  # fmt: skip
+PATH_PARAMETERS: Final[Mapping[str, Mapping[str, object]]] = {
+    "api_token": TOKEN_PARAMETER,
+    "deposit_code": {
+        "name": "deposit_code", "in": "path", "required": True, "schema": {"type": "string"}, "description": "The account's public code.",
+    },
+    "claim_id": {"name": "claim_id", "in": "path", "required": True, "schema": {"type": "string"}, "description": "Given when the claim was opened."},
+}  # fmt: skip
 ERROR_MEANINGS: Final[Mapping[int, str]] = {
     400: "The request cannot be read.",
     401: "The api_token is unknown or inactive.",
     402: "The balance does not cover the request.",
-    404: "A model without a price, or an unknown path.",
+    404: "A model without a price, or something that is not known.",
+    409: "It was done before, by this caller or another.",
+    410: "Its time is over.",
     413: "The body is too large.",
-    422: "The request cannot be priced.",
+    422: "The request cannot be priced, or cannot be done as asked.",
     429: "Too many requests; Retry-After says when to try again.",
     502: "The provider failed.",
     503: "The service cannot answer at the moment; see /health.",
@@ -98,9 +107,9 @@ def _operation(endpoint: Endpoint) -> dict[str, object]:
         "tags": [endpoint.tag],
         "responses": _responses(endpoint),
     }
-    parameters = [TOKEN_PARAMETER] if "{api_token}" in endpoint.path else []
+    parameters = [parameter for name, parameter in PATH_PARAMETERS.items() if f"{{{name}}}" in endpoint.path]
     if endpoint.query is not None:
-        parameters = [*parameters, *_query_parameters(endpoint.query)]
+        parameters += _query_parameters(endpoint.query)
     if parameters:
         operation["parameters"] = parameters
     if endpoint.body is not None:

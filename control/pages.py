@@ -3,34 +3,22 @@
 from typing import Final
 
 from starlette.requests import Request
-from starlette.responses import HTMLResponse, RedirectResponse, Response
+from starlette.responses import RedirectResponse, Response
 
-from control.accounts import find_lines, how_to_fund, owner_standing
+from control.accounts import find_lines, owner_standing
 from control.catalogue import configured_providers, pricing
 from control.context import ControlContext, context_of
 from control.errors import ApiError, from_ledger
-from control.markup import Markup, page, page_policy, tag
-from control.schemas import TransactionLine, TransactionsQuery
+from control.house_page import html_page, link, notice, table
+from control.markup import Markup, tag
+from control.paying import funding_instructions, how_to_fund
+from control.schemas import FundingInstructions, TransactionLine, TransactionsQuery
 from ledger.entries import AccountId
 from ledger.errors import LedgerError
 from ledger.money import format_usdc
 from ledger.tokens import parse_token
 
 LINES_SHOWN: Final = 20
-STYLE: Final = """
-:root { color-scheme: light dark; --line: #8884; --soft: #8882; }
-body { font: 16px/1.5 system-ui, sans-serif; max-width: 62rem; margin: 0 auto; padding: 1.5rem; }
-h1 { font-size: 1.4rem; } h2 { font-size: 1.1rem; margin-top: 2rem; }
-table { border-collapse: collapse; width: 100%; font-size: .9rem; }
-th, td { text-align: left; padding: .35rem .6rem; border-bottom: 1px solid var(--line); }
-td.figure, th.figure { text-align: right; font-variant-numeric: tabular-nums; }
-pre { background: var(--soft); padding: .8rem; overflow-x: auto; border-radius: .4rem; font-size: .85rem; }
-.scroll { overflow-x: auto; }
-.balance { font-size: 2rem; font-variant-numeric: tabular-nums; margin: .2rem 0; }
-.notice { border: 1px solid var(--line); border-left: .4rem solid #c80; padding: .5rem .8rem; border-radius: .3rem; }
-footer { margin-top: 3rem; font-size: .85rem; opacity: .8; }
-"""
-POLICY: Final = page_policy(STYLE)
 
 
 async def landing(_request: Request) -> Response:
@@ -51,12 +39,12 @@ async def price_page(request: Request) -> Response:
     body = (
         tag("h1", "Level5 prices"),
         tag("p", "USDC per million tokens, mark-up included. Charged per token used, rounded up once per call to a millionth of a USDC."),
-        _table(heads, rows, figures_from=1),
+        table(heads, rows, figures_from=1),
         tag("h2", "Start"),
         tag("pre", f"curl -X POST {context.public_url}/v1/register"),
-        tag("p", "The same for machines: ", _link("/v1/pricing"), ", ", _link("/openapi.json"), ", ", _link("/llms.txt"), ", ", _link("/SKILL.md"), "."),
+        tag("p", "The same for machines: ", link("/v1/pricing"), ", ", link("/openapi.json"), ", ", link("/llms.txt"), ", ", link("/SKILL.md"), "."),
     )
-    return _html(context, "Level5 prices", *body)
+    return html_page(context, "Level5 prices", *body)
 
 
 async def dashboard(request: Request) -> Response:
@@ -69,37 +57,52 @@ async def dashboard(request: Request) -> Response:
         return _error_page(context, from_ledger(error))
     body = (
         tag("h1", "Your Level5 account"),
-        *(() if standing.status == "active" else (_notice(f"This account is {standing.status}: calls are refused."),)),
+        *(() if standing.status == "active" else (notice(f"This account is {standing.status}: calls are refused."),)),
         tag("p", f"{format_usdc(standing.balance)} USDC", class_="balance"),
         tag("p", f"{format_usdc(standing.available)} USDC available; {format_usdc(standing.held)} USDC set aside for running calls."),
-        _notice("The address of this page contains your api_token, which is the account: keep it secret. It cannot be recovered."),
+        notice("The address of this page contains your api_token, which is the account: keep it secret. It cannot be recovered."),
         tag("h2", "Add funds"),
-        await _funding(context, token.account),
+        await _funding(context, token.account, text),
         tag("h2", "Connect"),
         *_snippets(context.public_url, text),
         tag("h2", f"Last {LINES_SHOWN} transactions"),
         await _last_lines(context, text),
     )
-    return _html(context, "Level5 account", *body)
+    return html_page(context, "Level5 account", *body)
 
 
-async def _funding(context: ControlContext, account: AccountId) -> Markup:
-    try:
-        code = (await context.accounts.find(str(account))).deposit_code
-    except LedgerError:
-        return _notice("The deposit code cannot be shown at the moment. It is also in the answer to your registration.")
-    return Markup(tag("p", "Deposit code: ", tag("strong", code)) + tag("p", how_to_fund(code)))
+async def _funding(context: ControlContext, account: AccountId, text: str) -> Markup:
+    code = await context.codes.find(account)
+    if code is None:
+        return notice("The deposit code cannot be shown at the moment. It is also in the answer to your registration.")
+    pending = context.chain.pending(account)
+    lines = (
+        tag("p", "Deposit code: ", tag("strong", code)),
+        *((tag("p", f"On its way: {format_usdc(pending)} USDC, seen on chain and not final yet."),) if pending else ()),
+        *_addresses(funding_instructions(context, text, code)),
+        tag("p", how_to_fund(context, code)),
+    )
+    return Markup("".join(lines))
+
+
+def _addresses(instructions: FundingInstructions) -> tuple[Markup, ...]:
+    """Return what a payer needs at hand, nothing where paying on chain is closed."""
+    if instructions.deposit_address is None or instructions.solana_pay_url is None or instructions.usdc_mint is None:
+        return ()
+    rows = [["Address", instructions.deposit_address], ["Memo", instructions.memo], ["Token", instructions.usdc_mint]]
+    wallet, code = tag("a", "open it", href=instructions.solana_pay_url), tag("a", "the QR code", href=f"/pay/{instructions.memo}")
+    return tag("p", "Pay with a wallet: ", wallet, ", or show ", code, "."), table(("", "For a transfer by hand"), rows)
 
 
 async def _last_lines(context: ControlContext, text: str) -> Markup:
     try:
         lines = await find_lines(context, parse_token(text), TransactionsQuery(limit=LINES_SHOWN))
     except LedgerError:
-        return _notice("Transactions cannot be shown at the moment; the balance above is exact.")
+        return notice("Transactions cannot be shown at the moment; the balance above is exact.")
     if not lines:
         return tag("p", "None yet.")
     heads = ("No.", "Time (UTC)", "Type", "Model", "Tokens in", "Tokens out", "USDC", "Balance")
-    return _table(heads, [_cells(line) for line in lines], figures_from=4)
+    return table(heads, [_cells(line) for line in lines], figures_from=4)
 
 
 def _cells(line: TransactionLine) -> list[str]:
@@ -124,26 +127,4 @@ def _snippets(public_url: str, api_token: str) -> tuple[Markup, ...]:
 
 
 def _error_page(context: ControlContext, error: ApiError) -> Response:
-    return _html(context, "Level5", tag("h1", f"{error.status}"), tag("p", error.message), status=error.status, headers=error.headers)
-
-
-def _html(context: ControlContext, title: str, *body: str, status: int = 200, headers: dict[str, str] | None = None) -> Response:
-    sandbox = (_notice("Sandbox: simulated providers, no real money."),) if context.settings.mode == "sandbox" else ()
-    footer = tag("footer", f"Level5 {context.version} · ", _link("/pricing"), " · ", _link("/health"))
-    return HTMLResponse(page(title, *sandbox, *body, footer, style=STYLE), status, headers={"Content-Security-Policy": POLICY, **(headers or {})})
-
-
-def _table(heads: tuple[str, ...], rows: list[list[str]], *, figures_from: int) -> Markup:
-    def cells(kind: str, texts: tuple[str, ...] | list[str]) -> list[Markup]:
-        return [tag(kind, text, **({"class_": "figure"} if index >= figures_from else {})) for index, text in enumerate(texts)]
-
-    body = [tag("tr", cells("td", row)) for row in rows]
-    return tag("div", tag("table", tag("thead", tag("tr", cells("th", heads))), tag("tbody", body)), class_="scroll")
-
-
-def _notice(text: str) -> Markup:
-    return tag("p", text, class_="notice")
-
-
-def _link(path: str) -> Markup:
-    return tag("a", path, href=path)
+    return html_page(context, "Level5", tag("h1", f"{error.status}"), tag("p", error.message), status=error.status, headers=error.headers)

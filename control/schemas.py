@@ -48,15 +48,21 @@ class RegisterRequest(Question):
 
 
 class FundingInstructions(Answer):
-    """How to pay in. Fields that are null belong to ways of paying that this appliance has switched off."""
+    """How to pay in. Fields that are null, or left out, belong to ways of paying that are not open on this appliance."""
 
-    contract_address: str | None = Field(description="Address to pay to; null while on-chain deposits are off.")
+    contract_address: str | None = Field(description="Address to pay to, or the program where paying by contract is on; null while on-chain deposits are off.")
     dashboard_url: str = Field(description="The account's page. It contains the api_token: whoever has it has the account.")
-    deposit_address: str | None = Field(description="Token account that receives deposits; null while they are off.")
+    deposit_address: str | None = Field(description="Owner of the vault: send USDC to this address, with the memo. Null while deposits are off.")
     usdc_mint: str | None = Field(description="Mint of the USDC that is accepted; null while deposits are off.")
     memo: str = Field(description="What names the account on a payment: the deposit code.")
     solana_pay_url: str | None = Field(description="A Solana Pay link; null while deposits are off.")
     how_to_fund: str = Field(description="The same in words.")
+    cluster: str | None = Field(default=None, description="Solana cluster to pay on: mainnet, devnet, or sandbox for the simulated one.")
+    vault: str | None = Field(default=None, description="The vault itself, a token account; wallets find it by its owner and the mint.")
+    reference: str | None = Field(default=None, description="Solana Pay reference of the account: marks a payment as its own where no memo can be given.")
+    qr_url: str | None = Field(default=None, description="The Solana Pay link as a QR code (SVG); takes ?amount=<USDC>.")
+    pay_url: str | None = Field(default=None, description="A page for people with the QR code; takes ?amount=<USDC>. It holds no secret.")
+    transaction_request_url: str | None = Field(default=None, description="Solana Pay transaction request: gives a wallet a transaction to sign.")
 
 
 class RegisterAnswer(Answer):
@@ -77,6 +83,7 @@ class BalanceAnswer(Answer):
     held: Microunits = Field(description="Set aside for requests that are running, in microunits.")
     available: Microunits = Field(description="Balance less what is held, in microunits.")
     pending_deposits: Microunits = Field(description="Seen on chain and not final yet, in microunits.")
+    instructions: FundingInstructions | None = Field(default=None, description="How to pay in; left out while deposits are off, null while it cannot be told.")
 
 
 class TransactionsQuery(Question):

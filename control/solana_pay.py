@@ -4,7 +4,7 @@ import re
 from typing import Final
 from urllib.parse import quote
 
-from control.base58 import encode_base58
+from ledger.base58 import encode_base58
 from ledger.deposit_values import deposit_reference
 from ledger.money import Microunits, format_usdc, parse_usdc
 

@@ -8,7 +8,7 @@ import base64
 from solders.pubkey import Pubkey
 from solders.signature import Signature
 
-from control.base58 import SIGNATURE_BYTES, decode_base58
+from control.base58 import SIGNATURE_BYTES, decode_exactly
 from control.claim_texts import Envelope, signed_forms
 
 
@@ -42,7 +42,7 @@ def _read_signature(text: str) -> list[Signature]:
 
 
 def _decode_base58(text: str) -> bytes:
-    return decode_base58(text, SIGNATURE_BYTES)
+    return decode_exactly(text, SIGNATURE_BYTES)
 
 
 def _decode_base64(text: str) -> bytes:
