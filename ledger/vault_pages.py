@@ -34,6 +34,12 @@ class VaultPages(VaultLink):
             rows = await self._pool.fetch(SQL["codes_by_reference"], list(names))
         return {names[row["reference"]]: row["deposit_code"] for row in rows}
 
+    async def known_moves(self, vault: Vault, signatures: Collection[str]) -> set[str]:
+        """Return those of these transactions whose moves are recorded."""
+        async with journal_answers():
+            rows = await self._pool.fetch(SQL["known_moves"], vault.genesis, vault.address, list(signatures))
+        return {row["signature"] for row in rows}
+
     async def record_page(self, vault: Vault, moves: Sequence[Move], *, cursor: Cursor, set_aside_min: int) -> PageOutcome:
         """Record moves in chain order and the cursor behind them, in one transaction; what is known is skipped, so repeating is harmless.
 
