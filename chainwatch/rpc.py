@@ -55,7 +55,7 @@ class BoundedTransport(AsyncHTTPProvider):
         # A provider on this machine is reached directly, whatever proxy the environment names.
         self.session = httpx2.AsyncClient(
             timeout=seconds_max, limits=httpx2.Limits(max_connections=CONNECTIONS_MAX, max_keepalive_connections=CONNECTIONS_MAX),
-            trust_env=not _is_of_this_machine(url),
+            trust_env=not is_of_this_machine(url),
         )  # fmt: skip
 
     async def _post_request_once(self, content: str, headers: dict[str, str]) -> httpx2.Response:
@@ -157,7 +157,8 @@ def host_of(url: str) -> str:
     return f"{parts.hostname}:{parts.port}" if parts.port else str(parts.hostname)
 
 
-def _is_of_this_machine(url: str) -> bool:
+def is_of_this_machine(url: str) -> bool:
+    """Whether an address leads to this machine."""
     host = urlsplit(url).hostname or ""
     try:
         return host == "localhost" or ip_address(host).is_loopback

@@ -1,0 +1,81 @@
+"""Payments that are confirmed and not finalized: shown to who waits for them, never spendable, gone when a fork drops them."""
+
+import time
+from collections.abc import Sequence
+from typing import Final
+
+import structlog
+
+from chainwatch.calls import Row, read_transaction_answer
+from chainwatch.decode import read_transaction
+from chainwatch.deposits import VaultChange, name_account, read_move
+from chainwatch.errors import ProviderFailure
+from chainwatch.providers import Provider
+from chainwatch.signatures import verify_signatures
+from chainwatch.unreadable import Unreadable
+from ledger.deposit_values import Naming, Pending, Vault
+from ledger.deposits import Deposits
+from telemetry import metrics
+
+log = structlog.get_logger("chainwatch")
+
+LOOKS_MAX: Final = 10  # transactions read in one round: who spams with unfinalized ones must not take the calls of what is final
+
+
+class PendingPayments:
+    """The set of payments on their way, kept up to date in the ledger."""
+
+    def __init__(self, deposits: Deposits, vault: Vault, *, inner_memo: bool) -> None:
+        self._deposits, self._vault, self._inner_memo = deposits, vault, inner_memo
+        self._known: dict[str, Pending | None] = {}
+        self._told: frozenset[str] | None = None
+
+    @property
+    def oldest_seconds(self) -> float:
+        """How long the oldest one is on its way."""
+        seen = [one.seen_at for one in self._known.values() if one is not None]
+        return max(0.0, time.time() - min(seen) / 1000) if seen else 0.0
+
+    async def note(self, rows: Sequence[Row], *, slot: int, reader: Provider, is_all: bool) -> None:
+        """Take in the newest rows of a provider at commitment confirmed, whose newest finalized slot is `slot`.
+
+        `is_all` says that the rows reach back to `slot`, so that what is missing among them is gone.
+        """
+        waiting = {row.signature: row for row in rows if row.slot > slot and not row.failed}
+        settled = {row.signature for row in rows if row.slot <= slot}
+        for signature in list(self._known):
+            if signature not in waiting and (is_all or signature in settled):
+                payment = self._known.pop(signature)
+                if payment is not None and signature not in settled and payment.slot > slot:
+                    log.warning("payment_dropped_by_fork", signature=signature, slot=payment.slot, amount=payment.amount)
+        unknown = [row for row in waiting.values() if row.signature not in self._known]
+        for row in unknown[-LOOKS_MAX:]:
+            self._known[row.signature] = await self._look_at(row, reader)
+        await self._tell()
+
+    async def _look_at(self, row: Row, reader: Provider) -> Pending | None:
+        """Return the payment that a confirmed transaction is; None where it is none, or cannot be read before it is final."""
+        try:
+            answer = await read_transaction_answer(reader, row.signature, commitment="confirmed")
+            if answer is None:
+                return None
+            transaction = read_transaction(answer, signature=row.signature)
+            verify_signatures(transaction.wire)
+            change: VaultChange | None = read_move(transaction, self._vault)
+        except (ProviderFailure, Unreadable):
+            return None
+        if change is None or change.amount <= 0:
+            return None
+        references = await self._deposits.find_references(transaction.wire.keys)
+        naming: Naming = name_account(transaction, references=references, inner_memo=self._inner_memo, event=None, amount=change.amount)
+        return Pending(
+            signature=row.signature, slot=row.slot, amount=change.amount, deposit_code=naming.deposit_code, seen_at=time.time_ns() // 1_000_000
+        )  # fmt: skip
+
+    async def _tell(self) -> None:
+        present = [one for one in self._known.values() if one is not None]
+        metrics.chain_oldest_pending_seconds.set(self.oldest_seconds)
+        signatures = frozenset(one.signature for one in present)
+        if signatures != self._told:
+            await self._deposits.set_pending(self._vault, present)
+            self._told = signatures
