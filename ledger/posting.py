@@ -11,6 +11,8 @@ from dataclasses import dataclass, field, replace
 from datetime import datetime
 from typing import Self
 
+import structlog
+
 from ledger.change_rows import Change, record_change
 from ledger.entries import AccountId, ChargeRecord
 from ledger.errors import BrokenInvariant
@@ -20,6 +22,8 @@ from ledger.outbox import counts_as_line
 from ledger.postings import Transaction, adjustment_legs, body_digest, charge_legs, key_digest
 from ledger.queries import SQL
 from ledger.statement_lines import LINE_TYPES, StatementLine, rollup_changes, usage_rows
+
+log = structlog.get_logger("ledger")
 
 
 @dataclass(slots=True, kw_only=True)
@@ -104,6 +108,9 @@ class Posting:
             BrokenInvariant: the entry's account is in neither store's past, or its detail cannot be read.
         """
         if entry.kind == "apply":
+            if self._is_credited_elsewhere(shard, entry):
+                log.critical("deposit_credited_elsewhere", shard=shard, seq=entry.seq, account_id=entry.account, key=entry.key)
+                return
             due = self.dues.get((shard, entry.key)) or await self._recreate(shard, entry)
             if due.applied_epoch is None:
                 self.add_applied(due)
@@ -116,6 +123,10 @@ class Posting:
             await self._post_charge(shard, entry)
         else:
             await self._repost_known_charge(shard, entry)
+
+    def _is_credited_elsewhere(self, shard: int, entry: OutboxEntry) -> bool:
+        """Tell whether a deposit that only this copy of Redis credited was given to another account since: it is credited once."""
+        return entry.key.startswith("deposit:") and entry.key in self.known and (shard, entry.key) not in self.dues
 
     async def _post_charge(self, shard: int, entry: OutboxEntry) -> None:
         record = read_record(entry.detail)

@@ -357,6 +357,7 @@ FROM (
     FROM deposits) AS deposits;
 
 -- name: insert_claim
+WITH forgotten AS (DELETE FROM claims WHERE spent_at IS NULL AND expires_at < now() - interval '1 day')
 INSERT INTO claims (id, deposit_id, account_id, text, nonce, expires_at) VALUES ($1, $2, $3, $4, $5, $6);
 
 -- name: find_claim

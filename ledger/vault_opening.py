@@ -19,8 +19,9 @@ class VaultOpening(VaultLink):
     async def open_vault(self, vault: Vault, *, opening: int | None) -> Cursor:
         """Pin chain and vault at the first start, compare them at every later one, and return the cursor.
 
-        `opening` is what the vault holds where only what comes from now on is to be read: the first page goes on from it. None
-        reads the whole history. Until the first page is recorded a later call may change it; then it stays.
+        `opening` is what the vault holds where only what comes from now on is to be read; the first page is then best an empty one
+        with the cursor at which it holds that, since a rewind goes back to there. None reads the whole history. Until the first page
+        is recorded a later call may change it; then it stays.
 
         Raises:
             WrongStore: these books belong to another chain or vault; the text says what to do. Nothing changed.
