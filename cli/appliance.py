@@ -36,7 +36,7 @@ def gateway_roles(settings: Settings) -> list[Role]:
 
 def roles_of(settings: Settings) -> list[list[Role]]:
     """Return the roles in the order in which they stop: who still has requests first, who writes the books last."""
-    simulated = [Role("providers", ("sandbox",))] if settings.mode == "sandbox" else []
+    simulated = [Role("providers", ("sandbox",)), Role("chain", ("sandbox.chain",))] if settings.mode == "sandbox" else []
     return [gateway_roles(settings), [*simulated, Role("control", ("control",))], [Role("poster", ("cli.main", "poster"), POSTER_STOP_SECONDS_MAX)]]
 
 

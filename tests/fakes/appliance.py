@@ -68,11 +68,18 @@ class Appliance:
     control_port: int
     metrics_port: int
     provider_port: int
+    chain_port: int
+    chain_ws_port: int
     process: subprocess.Popen[bytes] | None = field(default=None)
 
     @property
     def url(self) -> str:
         return f"http://127.0.0.1:{self.gateway_port}"
+
+    @property
+    def rpc_url(self) -> str:
+        """The simulated chain's JSON-RPC; its switches are below `/_sandbox`."""
+        return f"http://127.0.0.1:{self.chain_port}"
 
     @property
     def log(self) -> Path:
@@ -153,7 +160,7 @@ def appliance(parent: Path, *, workers: int = 2, start: bool = True, **environme
     """Yield an appliance below `parent`, and see to it that nothing of it stays behind."""
     home = Path(tempfile.mkdtemp(prefix="h", dir=parent))
     home.chmod(0o711 if os.geteuid() == 0 else 0o700)
-    gateway, control, metrics, provider, forward = free_ports(5)
+    gateway, control, metrics, provider, forward, chain, chain_ws = free_ports(7)
     inherited: Mapping[str, str] = {name: value for name, value in os.environ.items() if not name.startswith("LEVEL5_")}
     made = Appliance(
         home=home,
@@ -165,6 +172,8 @@ def appliance(parent: Path, *, workers: int = 2, start: bool = True, **environme
             "LEVEL5_CONTROL__PORT": str(control),
             "LEVEL5_METRICS__PORT": str(metrics),
             "LEVEL5_SANDBOX__PROVIDER_PORT": str(provider),
+            "LEVEL5_SANDBOX__CHAIN_PORT": str(chain),
+            "LEVEL5_SANDBOX__CHAIN_WS_PORT": str(chain_ws),
             "LEVEL5_FORWARD__PORT": str(forward),
             "LEVEL5_REGISTER__RATE_PER_MINUTE": "0",
             **environment,
@@ -173,6 +182,8 @@ def appliance(parent: Path, *, workers: int = 2, start: bool = True, **environme
         control_port=control,
         metrics_port=metrics,
         provider_port=provider,
+        chain_port=chain,
+        chain_ws_port=chain_ws,
     )
     try:
         if start:
