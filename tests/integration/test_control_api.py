@@ -2,22 +2,18 @@
 
 import asyncio
 import json
-import os
 import re
-import tempfile
 from collections.abc import AsyncIterator
 from pathlib import Path
 
-import asyncpg
 import pytest
 import pytest_asyncio
 
-from cli.embedded import EmbeddedPostgres, EmbeddedValkey
-from cli.service_user import choose_service_user, own_folder
+from cli.embedded import EmbeddedPostgres
 from config.rate_card import load_rate_card
 from ledger.money import Microunits
 from ledger.tokens import mint_token
-from tests.fakes.control import INTERNAL_KEY, Control, control_settings, prepare_stores, running_control
+from tests.fakes.control import INTERNAL_KEY, Control, control_settings, own_stores, prepare_stores, running_control
 
 UUID = re.compile(r"[0-9a-f]{8}-[0-9a-f]{4}-7[0-9a-f]{3}-[89ab][0-9a-f]{3}-[0-9a-f]{12}")
 
@@ -28,20 +24,11 @@ pytestmark = pytest.mark.asyncio(loop_scope="module")
 @pytest_asyncio.fixture(scope="module", loop_scope="module")
 async def control(postgres_server: EmbeddedPostgres, store_home: Path) -> AsyncIterator[Control]:
     """One API for the tests that mind nobody else's accounts; stores of their own for each would take a second a test."""
-    valkey = EmbeddedValkey(own_folder(Path(tempfile.mkdtemp(prefix="vk-", dir=store_home)), None, mode=0o711), user=choose_service_user())
-    valkey.start()
-    valkey.wait_until_ready()
-    name = "control_" + os.urandom(6).hex()
-    connection = await asyncpg.connect(postgres_server.url)
-    await connection.execute(f"CREATE DATABASE {name}")
-    await connection.close()
-    settings = control_settings(
-        postgres_server.url.replace("/level5?", f"/{name}?"), valkey.url, register={"rate_per_minute": 0}, providers={"anthropic": {"api_key": "operator-key"}}
-    )
-    await prepare_stores(settings)
-    async with running_control(settings, card=load_rate_card()) as running:
-        yield running
-    valkey.stop()
+    async with own_stores(postgres_server, store_home) as (database_url, redis_url):
+        settings = control_settings(database_url, redis_url, register={"rate_per_minute": 0}, providers={"anthropic": {"api_key": "operator-key"}})
+        await prepare_stores(settings)
+        async with running_control(settings, card=load_rate_card()) as running:
+            yield running
 
 
 async def credit(control: Control, code: str, amount: int) -> None:
