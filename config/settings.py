@@ -14,6 +14,7 @@ from urllib.parse import urlsplit
 from pydantic import BeforeValidator, ConfigDict, Field, SecretStr, ValidationError, ValidationInfo, field_validator, model_validator
 
 from config.chain import SANDBOX_MINT, SANDBOX_TREASURY, ChainSettings
+from config.ingest import AdminSettings, IngestSettings, PricingSettings, TiersSettings
 from config.sections import (
     HTTP_ADDRESS,
     AbsolutePath,
@@ -48,21 +49,25 @@ from config.sources import (
 )
 
 __all__ = [
+    "AdminSettings",
     "AnthropicSettings",
     "ChainSettings",
     "ControlSettings",
     "ForwardSettings",
     "GatewaySettings",
+    "IngestSettings",
     "LedgerSettings",
     "MetricsSettings",
     "OpenAISettings",
     "OpenRouterSettings",
+    "PricingSettings",
     "ProviderSettings",
     "ProvidersSettings",
     "RegisterSettings",
     "SandboxSettings",
     "Settings",
     "SettingsError",
+    "TiersSettings",
     "default_home",
     "load_settings",
     "reachable_host",
@@ -115,11 +120,20 @@ class Settings(Section):
     chain: ChainSettings = ChainSettings()
     ledger: LedgerSettings = LedgerSettings()
     register_: RegisterSettings = Field(default=RegisterSettings(), alias="register")
+    ingest: IngestSettings = IngestSettings()
+    pricing: PricingSettings = PricingSettings()
+    tiers: TiersSettings = TiersSettings()
+    admin: AdminSettings = AdminSettings()
 
     @property
     def origin(self) -> str:
         """The address agents use, without a slash at its end."""
         return self.public_url or f"http://{reachable_host(self.gateway.host)}:{self.gateway.port}"
+
+    @property
+    def upgrade_url(self) -> str:
+        """Where a sender who has used up what is free, or paid for, is sent to."""
+        return self.pricing.upgrade_url or f"{self.origin}/pricing"
 
     def with_stores(self, *, database_url: str, redis_url: str) -> Self:
         """Return these settings with the stores at these addresses where none were given."""
