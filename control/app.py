@@ -15,6 +15,7 @@ from starlette.routing import Route
 from control import accounts, deposit_claims, descriptions, pages, pay_pages, service, wallet_requests
 from control.context import ControlContext
 from control.errors import ApiError, answer_api_error, answer_http_exception, answer_ledger_error
+from control.faucet import FAUCET_ROUTE
 from control.middleware import Envelope
 from control.openapi import Endpoint, openapi
 from control.paying_schemas import ClaimOpened, ClaimProof, ClaimRequest, ClaimSettled, PayQuery, WalletLabel, WalletRequest, WalletTransaction
@@ -142,15 +143,16 @@ ROUTES: Final[tuple[tuple[Endpoint, Handler], ...]] = (
 
 def make_app(context: ControlContext) -> Starlette:
     """Return the app. The caller keeps the context's stores open while it runs."""
+    routes = (*ROUTES, FAUCET_ROUTE) if context.settings.mode == "sandbox" else ROUTES
     app = Starlette(
-        routes=[Route(endpoint.path, _named(endpoint, handler), methods=[endpoint.method]) for endpoint, handler in ROUTES],
+        routes=[Route(endpoint.path, _named(endpoint, handler), methods=[endpoint.method]) for endpoint, handler in routes],
         middleware=[Middleware(Envelope, https=context.public_url.startswith("https://"))],
         exception_handlers={ApiError: answer_api_error, LedgerError: answer_ledger_error, HTTPException: answer_http_exception},
         lifespan=_watch,
     )
     app.router.redirect_slashes = False
     app.state.context = context
-    app.state.endpoints = [endpoint for endpoint, _ in ROUTES]
+    app.state.endpoints = [endpoint for endpoint, _ in routes]
     return app
 
 

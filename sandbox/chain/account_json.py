@@ -7,8 +7,9 @@ from typing import Any, Final
 from solders.account import Account
 from solders.pubkey import Pubkey
 
+from ledger.base58 import encode_base58
 from sandbox.chain.arguments import INVALID_PARAMS, Config, RpcError, invalid, read_bytes
-from sandbox.chain.keys import TOKEN_2022_PROGRAM, TOKEN_PROGRAMS, encode_base58
+from sandbox.chain.keys import TOKEN_2022_PROGRAM, TOKEN_PROGRAMS
 from sandbox.chain.landing import amount_json
 from sandbox.chain.machine import MINT_BYTES, TOKEN_ACCOUNT_BYTES, TOKEN_ACCOUNT_KIND, read_decimals, read_holding
 

@@ -6,6 +6,8 @@ from typing import Final
 from solders.keypair import Keypair
 from solders.pubkey import Pubkey
 
+from config.chain import BASE58
+
 SYSTEM_PROGRAM: Final = Pubkey.default()
 TOKEN_PROGRAM: Final = Pubkey.from_string("TokenkegQfeZyiNwAJbNbGKPFXCWuBvf9Ss623VQ5DA")
 TOKEN_2022_PROGRAM: Final = Pubkey.from_string("TokenzQdBNbLqP5VEhdkAS6EPFLC1PHnBqCXEpPxuEb")
@@ -15,8 +17,6 @@ MEMO_V2_PROGRAM: Final = Pubkey.from_string("MemoSq4gqABAXKb96qnH8TysNcWxMyWCqXg
 LOOKUP_TABLE_PROGRAM: Final = Pubkey.from_string("AddressLookupTab1e1111111111111111111111111")
 TOKEN_PROGRAMS: Final = (str(TOKEN_PROGRAM), str(TOKEN_2022_PROGRAM))
 MEMO_PROGRAMS: Final = (str(MEMO_V1_PROGRAM), str(MEMO_V2_PROGRAM))
-
-BASE58: Final = "123456789ABCDEFGHJKLMNPQRSTUVWXYZabcdefghijkmnopqrstuvwxyz"
 
 
 def keypair_of(text: str) -> Keypair:
@@ -34,17 +34,8 @@ def associated_account(owner: Pubkey, mint: Pubkey, *, program: Pubkey = TOKEN_P
     return Pubkey.find_program_address([bytes(owner), bytes(program), bytes(mint)], ASSOCIATED_TOKEN_PROGRAM)[0]
 
 
-def encode_base58(data: bytes) -> str:
-    """Return bytes of any length in base58."""
-    number, letters = int.from_bytes(data, "big"), ""
-    while number:
-        number, digit = divmod(number, 58)
-        letters = BASE58[digit] + letters
-    return BASE58[0] * (len(data) - len(data.lstrip(b"\0"))) + letters
-
-
 def decode_base58(text: str) -> bytes:
-    """Return the bytes of a text in base58.
+    """Return the bytes of a text in base58, up to a whole transaction; the ledger's own reads keys and signatures only.
 
     Raises:
         ValueError: it has other letters.

@@ -11,7 +11,8 @@ from solders.message import MessageV0
 from solders.transaction import VersionedTransaction
 from solders.transaction_metadata import InnerInstruction
 
-from sandbox.chain.keys import LOOKUP_TABLE_PROGRAM, MEMO_PROGRAMS, TOKEN_PROGRAMS, encode_base58
+from ledger.base58 import encode_base58
+from sandbox.chain.keys import LOOKUP_TABLE_PROGRAM, MEMO_PROGRAMS, TOKEN_PROGRAMS
 from sandbox.chain.machine import Outcome, TransactionFault, read_holding
 from sandbox.chain.records import Record
 
