@@ -12,7 +12,7 @@ from rich.table import Table
 
 from cli.options import AsJson, print_json
 from config.price_drift import Difference, differences
-from config.published_prices import PublishedModel, published_models
+from config.published_prices import REPORTED_PROVIDERS, PublishedModel, published_models
 from config.rate_card import RateCardError, load_rate_card, parse_rate_card, shipped_rate_card
 from config.rate_card_text import merge
 from metering.rate_cards import PROVIDERS
@@ -23,14 +23,17 @@ app = typer.Typer(help="Prices: the rate card and the published lists.", no_args
 RatesFile = Annotated[Path | None, typer.Option("--rates", envvar="LEVEL5_RATES", metavar="FILE", help="Another rate card.", show_default=False)]
 
 
+LISTED = (*PROVIDERS, *REPORTED_PROVIDERS)
+
+
 def _known_provider(name: str | None) -> str | None:
-    if name is not None and name not in PROVIDERS:
-        raise typer.BadParameter(f"choose one of {', '.join(PROVIDERS)}")
+    if name is not None and name not in LISTED:
+        raise typer.BadParameter(f"choose one of {', '.join(LISTED)}")
     return name
 
 
 ProviderName = Annotated[
-    str | None, typer.Option("--provider", callback=_known_provider, metavar="NAME", help=f"Only one of {', '.join(PROVIDERS)}.", show_default=False)
+    str | None, typer.Option("--provider", callback=_known_provider, metavar="NAME", help=f"Only one of {', '.join(LISTED)}.", show_default=False)
 ]
 
 
@@ -41,11 +44,12 @@ def show(
     rates: RatesFile = None,
     as_json: AsJson = False,
 ) -> None:
-    """Show what customers pay, mark-up included, in USD per million tokens."""
+    """Show what customers pay, mark-up included, in USD per million tokens. A provider that is only reported shows when it is named."""
     card = load_rate_card(rates)
-    chosen = [rate for rate in card.all() if provider in (None, rate.provider) and (name or "") in f"{rate.provider}/{rate.model}"]
+    wanted = card.all() if provider in (None, *PROVIDERS) else card.all_with_reported()
+    chosen = [rate for rate in wanted if provider in (None, rate.provider) and (name or "") in f"{rate.provider}/{rate.model}"]
     if as_json:
-        view = card.pricing_view()
+        view = card.pricing_view() | (card.reported.rates.pricing_view() if card.reported.rates is not None else {})
         print_json({"rate_card": card.hash, "pricing": {key: view[key] for key in (f"{rate.provider}/{rate.model}" for rate in chosen)}})
         return
     table = Table(box=None, pad_edge=False, header_style="bold", caption=f"{len(chosen)} models, rate card {card.hash[:12]}", caption_justify="left")
@@ -121,7 +125,7 @@ def import_prices(
     """Add the published models to a rate card, below the rows that people wrote, which stay as they are."""
     source = rates or shipped_rate_card()
     text = load_rate_card(source).body
-    models = [model for one in PROVIDERS if provider in (None, one) for model in published_models(one)]
+    models = [model for one in LISTED if provider in (None, one) for model in published_models(one)]
     merged, count = merge(text, models, only=provider)
     parse_rate_card(merged)
     if output == Path("-"):

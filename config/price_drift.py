@@ -17,6 +17,9 @@ ACCEPTED = {
     # Its list price has gone to and fro between this and 60 % of it.
     ("openrouter", "glm-5"): {"input", "output", "cache_write_5m", "cache_write_1h", "cache_read", "input_audio", "output_audio"},
     ("openrouter", "grok-4-1-fast"): {"published"},
+    # Cheaper for some hours of the day; what is estimated is estimated at the full price.
+    ("deepseek", "deepseek-chat"): {"input", "output", "cache_write_5m", "cache_write_1h", "cache_read", "input_audio", "output_audio"},
+    ("deepseek", "deepseek-reasoner"): {"input", "output", "cache_write_5m", "cache_write_1h", "cache_read", "input_audio", "output_audio"},
     # One price for every length, where the list has a dearer one above 200 000 tokens.
     ("openrouter", "gemini-3.1-pro-preview"): {"cache_read", "cache_write_5m", "cache_write_1h", "tiers"},
 }
@@ -39,13 +42,13 @@ def differences(card: RateCard, *, at: datetime | None = None) -> Iterator[Diffe
 
     Prices, tiers, and those fees and service tiers are compared that both sides name.
     """
-    for rate in card.all():
+    for rate in card.all_with_reported():
         row = published_row(rate.provider, rate.provider_model, at=at)
         if row is None:
             yield _difference(rate, "published", "yes", "no")
             continue
         named = PublishedModel(provider=rate.provider, name=rate.model, row=row)
-        published = next(parse_rate_card(render(named)).all())
+        published = next(parse_rate_card(render(named)).all_with_reported())
         yield from _price_differences(rate, published)
         yield from _other_differences(rate, published)
 

@@ -23,6 +23,12 @@ _KINDS = {
     "input_audio_mtok": "input_audio",
     "output_audio_mtok": "output_audio",
 }
+# Providers that the gateway does not serve, whose usage can be reported to it: our name for each, and the one in the data.
+REPORTED_PROVIDERS = {
+    "google": "google", "deepseek": "deepseek", "xai": "x-ai", "mistral": "mistral", "cohere": "cohere", "groq": "groq", "meta": "meta",
+    "moonshotai": "moonshotai", "perplexity": "perplexity",
+}  # fmt: skip
+REPORTED_NAME = "reported"
 _FEES = {"web_searches_kcount": "web_search", "storage_searches_kcount": "file_search"}
 # What the gateway does not serve: pictures, speech, real time, tuned models, batches, retired models, names that move.
 _UNSERVED = {
@@ -32,6 +38,7 @@ _UNSERVED = {
         r"|^gpt-4o(?:-mini)?-audio|^(?:ada|babbage|curie|davinci|text-davinci|gpt-3|gpt-35|gpt-4-32k|gpt-4\.5|o1-preview|o1-mini|codex-mini$|gpt-chat)"
         r"|^gpt-\d-\d(?!\d)|^text-embedding-(?:ada$|ada-002-v2)"
     ),
+    REPORTED_NAME: re.compile(r"image|imagen|veo|tts|live|audio|realtime|lyria|omni|transcribe|ocr|voxtral|orpheus|whisper|rerank|moderation|guard|:free$"),
     "openrouter": re.compile(r"^~|:|image|lyria|banana|omni|audio|voxtral|deep-research|search|stealth/|/gpt-3|/gpt-4(?:-turbo)?$|/wizardlm|guard|safety"),
 }
 _DOTTED = re.compile(r"^claude-(?:fable|haiku|mythos|opus|sonnet)-\d+\.\d+$")
@@ -81,7 +88,7 @@ def microunits(usd: Decimal, *, per: int = 1) -> int:
 
 
 def published_models(provider: str, *, at: datetime | None = None) -> Iterator[PublishedModel]:
-    """Yield every model of a provider that the gateway could serve, with the prices that hold at `at` (now)."""
+    """Yield every model of a provider that could be served, or reported, with the prices that hold at `at` (now)."""
     moment = at or datetime.now(UTC)
     for model in _source(provider):
         for name in _names(provider, model):
@@ -108,9 +115,9 @@ def _source(provider: str) -> list[Any]:
     # Imported here: it takes a third of a second, and only these commands need it.
     from genai_prices import data
 
-    if provider not in PROVIDERS:
+    if provider not in PROVIDERS and provider not in REPORTED_PROVIDERS:
         raise ValueError(f"no such provider: {provider}")
-    found = [known for known in data.providers if known.id == provider]
+    found = [known for known in data.providers if known.id == REPORTED_PROVIDERS.get(provider, provider)]
     return [model for model in found[0].models if not model.deprecated] if found else []
 
 
@@ -118,7 +125,11 @@ def _names(provider: str, model: Any) -> list[str]:
     """Return the names under which a model is sold; dated snapshots are found by their undated name."""
     # A list of several names is several models at one price: each keeps its own, so that none is exchanged for another.
     names = [model.id, *(_equal_names(model.match) if provider == "openai" else [])]
-    return [name for name in dict.fromkeys(names) if not _UNSERVED[provider].search(name) and (name == model.id or strip_date(name) == name)]
+    return [name for name in dict.fromkeys(names) if not _unserved(provider).search(name) and (name == model.id or strip_date(name) == name)]
+
+
+def _unserved(provider: str) -> re.Pattern[str]:
+    return _UNSERVED.get(provider, _UNSERVED[REPORTED_NAME])
 
 
 def _equal_names(clause: Any) -> list[str]:
@@ -135,6 +146,8 @@ def _beginnings(clause: Any) -> list[str]:
 
 def _row(provider: str, name: str, model: Any, moment: datetime, *, context: int | None) -> dict[str, Any]:
     prices = model.get_prices(moment)
+    if provider in REPORTED_PROVIDERS:
+        return _reported_row(name, prices)
     if not context:
         raise InexactPrice("its context is not published")
     row = _token_prices(prices)
@@ -161,8 +174,24 @@ def _row(provider: str, name: str, model: Any, moment: datetime, *, context: int
     return row
 
 
-def _token_prices(prices: Any) -> dict[str, Any]:
+def _reported_row(name: str, prices: Any) -> dict[str, Any]:
+    """Return what usage that is only reported is estimated with: token prices alone. What is not reported needs no price."""
+    row = _token_prices(prices, of_tokens_reported=True)
+    if "output" not in row:
+        if "embed" not in name:
+            raise InexactPrice("it has no output price")
+        row["kind"] = "embedding"
+    for only_priced_on_the_way in ("input_audio", "output_audio"):
+        row.pop(only_priced_on_the_way, None)
+        for tier in row.get("tiers", []):
+            tier.pop(only_priced_on_the_way, None)
+    return row
+
+
+def _token_prices(prices: Any, *, of_tokens_reported: bool = False) -> dict[str, Any]:
     stated = {kind: price for kind, price in vars(prices).items() if price is not None and kind not in _FEES}
+    if of_tokens_reported:
+        stated = {kind: price for kind, price in stated.items() if kind in _KINDS or not kind.endswith("_mtok")}
     unknown = sorted(set(stated) - set(_KINDS))
     if unknown or "input_mtok" not in stated:
         raise InexactPrice(f"it is not priced by tokens alone ({', '.join(unknown) or 'no input price'})")

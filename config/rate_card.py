@@ -5,6 +5,7 @@ an array of tables, one for each `effective_from`.
 """
 
 import hashlib
+import re
 import time
 import tomllib
 from collections.abc import Iterator
@@ -18,7 +19,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from ledger.entries import ChargeRecord
 from metering.pricing import price_record
-from metering.rate_cards import NAME_CHARACTERS_MAX, PROVIDERS, RateCard
+from metering.rate_cards import FALLBACK_PRICES, NAME_CHARACTERS_MAX, PROVIDERS, RateCard, ReportedRates
 from metering.rates import Prices, Rate, Tier
 
 # Ten thousand dollars for a million tokens: a slip of the pen rather than a price.
@@ -29,6 +30,8 @@ MarkupBps = Annotated[int, Field(ge=0, le=100_000)]
 TokenCount = Annotated[int, Field(ge=1, le=100_000_000)]
 Name = Annotated[str, Field(min_length=1, max_length=NAME_CHARACTERS_MAX, pattern=r"^[A-Za-z0-9~][A-Za-z0-9._:/@~+-]*$")]
 DEFAULT_MARKUP_BPS = 1000
+REPORTED = "reported"
+_PROVIDER = re.compile(r"[a-z0-9][a-z0-9._-]{0,39}")
 CARD_BYTES_MAX = 16 * 1024 * 1024
 
 
@@ -72,6 +75,12 @@ class _Row(_Prices):
     kind: Literal["text", "embedding"] = "text"
 
 
+class _ReportedRow(_Row):
+    """Usage that is only reported needs no bound for a hold."""
+
+    context: TokenCount = 1
+
+
 class _Markup(_Section):
     markup_bps: MarkupBps = DEFAULT_MARKUP_BPS
 
@@ -113,10 +122,11 @@ def parse_rate_card(text: str, *, at_ms: int | None = None) -> RateCard:
         raise RateCardError(f"the rate card is not valid TOML: {error}") from error
     card_hash = hashlib.sha256(text.encode()).hexdigest()
     rates = list(_read_document(document))
-    if not rates:
+    card = RateCard(rates, card_hash=card_hash, body=text, at_ms=at_ms, reported=_read_reported(document, card_hash=card_hash, at_ms=at_ms))
+    if next(card.all_with_reported(), None) is None:
         raise RateCardError("the rate card has no rates")
     _refuse_shared_names(rates)
-    return RateCard(rates, card_hash=card_hash, body=text, at_ms=at_ms)
+    return card
 
 
 @lru_cache(maxsize=16)
@@ -136,26 +146,56 @@ def price_from_body(record: ChargeRecord, body: str) -> tuple[int, int]:
 
 
 def _read_document(document: dict[str, Any]) -> Iterator[Rate]:
-    unknown = sorted(set(document) - {*PROVIDERS, "markup_bps"})
+    unknown = sorted(set(document) - {*PROVIDERS, "markup_bps", REPORTED})
     if unknown:
-        raise RateCardError(f"unknown name {unknown[0]!r} in the rate card; allowed are markup_bps, {', '.join(PROVIDERS)}")
-    markup = _read(_Markup, {key: value for key, value in document.items() if key == "markup_bps"}, "the rate card").markup_bps
-    for provider in (name for name in document if name != "markup_bps"):
-        models = document[provider]
-        if not isinstance(models, dict):
-            raise RateCardError(f"{provider} must be a table of models")
-        own = {"markup_bps": models["markup_bps"]} if "markup_bps" in models else {"markup_bps": markup}
-        provider_markup = _read(_Markup, own, provider).markup_bps
-        for model in (name for name in models if name != "markup_bps"):
-            yield from _read_model(provider, model, models[model], markup_bps=provider_markup)
+        raise RateCardError(f"unknown name {unknown[0]!r} in the rate card; allowed are markup_bps, {', '.join(PROVIDERS)}, {REPORTED}")
+    markup = _general_markup(document)
+    for provider in (name for name in document if name not in ("markup_bps", REPORTED)):
+        yield from _read_provider(provider, document[provider], markup_bps=markup, place=provider)
 
 
-def _read_model(provider: str, model: str, content: Any, *, markup_bps: int) -> Iterator[Rate]:
-    place = f'{provider}."{model}"'
+def _general_markup(document: dict[str, Any]) -> int:
+    return _read(_Markup, {key: value for key, value in document.items() if key == "markup_bps"}, "the rate card").markup_bps
+
+
+def _read_provider(
+    provider: str, models: Any, *, markup_bps: int, place: str, but: tuple[str, ...] = ("markup_bps",), kind: type[_Row] = _Row
+) -> Iterator[Rate]:
+    if not isinstance(models, dict):
+        raise RateCardError(f"{place} must be a table of models")
+    own = {"markup_bps": models["markup_bps"]} if "markup_bps" in models else {"markup_bps": markup_bps}
+    provider_markup = _read(_Markup, own, place).markup_bps
+    for model in (name for name in models if name not in but):
+        yield from _read_model(provider, model, models[model], markup_bps=provider_markup, place=f'{place}."{model}"', kind=kind)
+
+
+def _read_reported(document: dict[str, Any], *, card_hash: str, at_ms: int | None) -> ReportedRates:
+    """Read what usage that is only reported is estimated with; the gateway serves none of it."""
+    markup, section = _general_markup(document), document.get(REPORTED, {})
+    if not isinstance(section, dict):
+        raise RateCardError(f"{REPORTED} must be a table of providers")
+    fallback = _prices(_read(_Prices, section["fallback"], f"{REPORTED}.fallback")) if "fallback" in section else FALLBACK_PRICES
+    rates, defaults = list[Rate](), dict[str, str]()
+    for provider in (name for name in section if name != "fallback"):
+        place = f"{REPORTED}.{provider}"
+        if not _PROVIDER.fullmatch(provider):
+            raise RateCardError(f"{place}: a provider's name has up to 40 lower-case letters, digits and signs")
+        rates += _read_provider(provider, section[provider], markup_bps=markup, place=place, but=("markup_bps", "default"), kind=_ReportedRow)
+        default = section[provider].get("default")
+        if default is not None:
+            if not isinstance(default, str):
+                raise RateCardError(f"{place}: default names a model")
+            defaults[provider] = default
+    _refuse_shared_names(rates)
+    known = RateCard(rates, card_hash=card_hash, at_ms=at_ms)
+    return ReportedRates(rates=known, defaults=defaults, fallback=fallback, fallback_markup_bps=markup)
+
+
+def _read_model(provider: str, model: str, content: Any, *, markup_bps: int, place: str, kind: type[_Row]) -> Iterator[Rate]:
     if not 0 < len(model) <= NAME_CHARACTERS_MAX:
         raise RateCardError(f"{place}: a model's name has 1 to {NAME_CHARACTERS_MAX} characters")
     versions = content if isinstance(content, list) else [content]
-    rows = [_read(_Row, version, place) for version in versions]
+    rows = [_read(kind, version, place) for version in versions]
     starts = [row.effective_from for row in rows]
     if len(set(starts)) != len(starts):
         raise RateCardError(f"{place}: two versions have the same effective_from")

@@ -4,8 +4,8 @@ import re
 from collections.abc import Iterable
 from typing import Any
 
-from config.published_prices import PublishedModel
-from config.rate_card import parse_rate_card
+from config.published_prices import REPORTED_PROVIDERS, PublishedModel
+from config.rate_card import REPORTED, parse_rate_card
 from metering.rate_cards import RateCard, strip_date
 from metering.rates import UnknownModel
 
@@ -22,7 +22,7 @@ def written_rows(text: str) -> str:
 def imported_rows(text: str, *, but_of: str) -> list[str]:
     """Return the rows that were imported earlier, those of one provider left out."""
     rows = text.partition(IMPORT_MARK)[2].strip().split("\n\n")
-    return [row + "\n" for row in rows if row and not row.startswith(f"[{but_of}.")]
+    return [row + "\n" for row in rows if row and not row.startswith((f"[{but_of}.", f"[{REPORTED}.{but_of}."))]
 
 
 def merge(text: str, models: Iterable[PublishedModel], *, only: str | None = None) -> tuple[str, int]:
@@ -39,9 +39,12 @@ def merge(text: str, models: Iterable[PublishedModel], *, only: str | None = Non
 
 
 def _known(card: RateCard, model: PublishedModel) -> bool:
+    rates = card.reported.rates if model.provider in REPORTED_PROVIDERS else card
     for name in (model.name, *model.row.get("aliases", ())):
         try:
-            found = card.find(name, provider=model.provider)
+            if rates is None:
+                return False
+            found = rates.find(name, provider=model.provider)
         except UnknownModel:
             continue
         if name in (found.model, *found.aliases) or (name == found.provider_model and strip_date(name) == name):
@@ -51,7 +54,8 @@ def _known(card: RateCard, model: PublishedModel) -> bool:
 
 def render(model: PublishedModel) -> str:
     """Return one row as TOML."""
-    lines = [f"[{model.provider}.{_key(model.name)}]"]
+    section = f"{REPORTED}.{model.provider}" if model.provider in REPORTED_PROVIDERS else model.provider
+    lines = [f"[{section}.{_key(model.name)}]"]
     rest = [name for name in model.row if name not in _ORDER]
     lines += [f"{name} = {_value(model.row[name])}" for name in (*_ORDER, *rest) if name in model.row]
     return "\n".join(lines) + "\n"

@@ -3,11 +3,11 @@
 import re
 from bisect import bisect_right
 from collections import defaultdict
-from collections.abc import Iterable, Iterator
-from dataclasses import dataclass, replace
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass, field, replace
 from difflib import get_close_matches
 
-from metering.rates import Rate, UnknownModel, effective
+from metering.rates import Prices, Rate, UnknownModel, effective
 
 PROVIDERS = ("anthropic", "openai", "openrouter")
 NAME_CHARACTERS_MAX = 200
@@ -37,6 +37,26 @@ class _Names:
     loose: dict[str, dict[str, Rate | None]]
 
 
+# What usage of a provider that nobody has a rate for is estimated at: 1, 3 and 0.10 USD per million tokens.
+FALLBACK_PRICES = Prices(
+    input=1_000_000, output=3_000_000, cache_write_5m=1_000_000, cache_write_1h=1_000_000, cache_read=100_000, input_audio=1_000_000, output_audio=3_000_000
+)
+
+
+@dataclass(frozen=True, slots=True)
+class ReportedRates:
+    """What usage that is only reported is estimated with, beside the rates of what the gateway serves.
+
+    `defaults` names the model of a provider whose rate an unknown model of that provider is given. None of `rates` can be asked
+    for through the gateway.
+    """
+
+    rates: "RateCard | None" = None
+    defaults: Mapping[str, str] = field(default_factory=dict)
+    fallback: Prices = FALLBACK_PRICES
+    fallback_markup_bps: int = 0
+
+
 class RateCard:
     """All rates, by name, as they hold at one moment.
 
@@ -45,8 +65,8 @@ class RateCard:
     the card itself answers for the moment it was loaded at.
     """
 
-    def __init__(self, rates: Iterable[Rate], *, card_hash: str, body: str = "", at_ms: int | None = None) -> None:
-        self.hash, self.body = card_hash, body
+    def __init__(self, rates: Iterable[Rate], *, card_hash: str, body: str = "", at_ms: int | None = None, reported: ReportedRates | None = None) -> None:
+        self.hash, self.body, self.reported = card_hash, body, reported or ReportedRates()
         self._versions: dict[tuple[str, str], list[Rate]] = defaultdict(list)
         for rate in rates:
             self._versions[rate.provider, rate.model].append(rate)
@@ -73,6 +93,12 @@ class RateCard:
     def all(self) -> Iterator[Rate]:
         """Iterate over every rate in force, in the order of the file."""
         return iter(self._rates.values())
+
+    def all_with_reported(self) -> Iterator[Rate]:
+        """Iterate over every rate in force, those of usage that is only reported at the end."""
+        yield from self.all()
+        if self.reported.rates is not None:
+            yield from self.reported.rates.all()
 
     def find(self, name: str, *, provider: str | None = None) -> Rate:
         """Return the rate of a model by its name, `provider/name`, the provider's own name, an alias or a dated snapshot.
@@ -116,6 +142,10 @@ class RateCard:
         if requested is None:
             raise UnknownModel(model or "", self.near(model or "", provider=provider))
         return requested, False
+
+    def known(self, provider: str, model: str) -> Rate | None:
+        """Return the rate of a provider's model by any of its names, or None; unlike `find` it looks for no similar ones."""
+        return self._answering(provider, model, None)
 
     def pricing_view(self) -> dict[str, dict[str, object]]:
         """Return effective prices, mark-up included, as `GET /v1/pricing` publishes them."""

@@ -16,6 +16,7 @@ from config.rate_card import RateCardError, load_rate_card, parse_rate_card, pri
 from config.rate_card_text import IMPORT_MARK, merge, render, written_rows
 from ledger.entries import RequestId, UsageLine
 from metering.pricing import charge_record
+from metering.rate_cards import PROVIDERS
 from metering.rates import UnknownModel
 
 # Input, output and cache read per million tokens, mark-up included, as the specification states them; OpenAI's rows times 1.1.
@@ -213,7 +214,7 @@ def test_the_shipped_card_is_as_published_except_where_the_specification_differs
     found = list(differences(load_rate_card(), at=datetime(2026, 11, 22, tzinfo=UTC)))
 
     assert [one for one in found if not one.accepted] == []
-    assert {f"{one.provider}/{one.model}" for one in found} <= set(SPECIFIED)
+    assert {f"{one.provider}/{one.model}" for one in found if one.provider in PROVIDERS} <= set(SPECIFIED)
 
 
 def test_a_check_tells_what_it_compared() -> None:
@@ -272,3 +273,38 @@ def test_an_import_writes_a_card_whole_or_prints_it(tmp_path: Path) -> None:
 def test_the_shipped_card_lies_in_the_package() -> None:
     assert shipped_rate_card().name == "rates.toml"
     assert load_rate_card().hash == load_rate_card(shipped_rate_card()).hash
+
+
+REPORTED = '[reported.fallback]\ninput = 7\noutput = 8\n[reported.google]\ndefault = "g"\n[reported.google.g]\ninput = 30\noutput = 40\ncache_read = 3\n'
+
+
+def test_a_reported_model_can_neither_be_asked_for_nor_is_it_published_as_served() -> None:
+    card = parse_rate_card(row() + REPORTED)
+
+    assert [f"{rate.provider}/{rate.model}" for rate in card.all_with_reported()] == ["openai/gpt-x", "google/g"]
+    assert list(card.pricing_view()) == ["openai/gpt-x"]
+    with pytest.raises(UnknownModel):
+        card.find("google/g")
+
+
+@pytest.mark.parametrize(
+    ("text", "fault"),
+    [
+        ("reported = 3\n", "table of providers"),
+        ('[reported]\n"Big Co" = {}\n', "lower-case"),
+        ("[reported.google]\ndefault = 3\n", "names a model"),
+        ("[reported.google.g]\noutput = 3\n", "input"),
+        ("[reported.fallback]\noutput = 3\n", "fallback"),
+    ],
+)
+def test_a_wrong_row_of_the_reported_rates_is_named(text: str, fault: str) -> None:
+    with pytest.raises(RateCardError, match=fault):
+        parse_rate_card((text if text.startswith("reported") else "") + row() + (text if text.startswith("[") else ""))
+
+
+def test_the_shipped_card_estimates_what_the_ingest_specification_names() -> None:
+    card = load_rate_card()
+
+    for provider in ("anthropic", "openai", "google", "deepseek", "xai", "mistral", "cohere", "meta"):
+        default = card.reported.defaults[provider]
+        assert any(found is not None and found.known(provider, default) is not None for found in (card, card.reported.rates)), provider
