@@ -103,7 +103,7 @@ async def open_context(settings: Settings, card: RateCard, *, internal_key: str 
             register_limit=MinuteLimit(redis, "register", per_minute=settings.register_.rate_per_minute),
             pay_limit=MinuteLimit(redis, "pay", per_minute=PAY_PER_MINUTE),
             claim_limit=MinuteLimit(redis, "claim", per_minute=CLAIMS_PER_MINUTE),
-            monitor=HealthMonitor(balances, pool),
+            monitor=HealthMonitor(balances, pool, chain=deposits if settings.chain.is_on else None),
             chain=ChainView(settings, deposits),
             codes=DepositCodes(accounts),
             rpc=rpc,

@@ -6,6 +6,7 @@ from collections.abc import Callable, Coroutine, Mapping
 from dataclasses import dataclass, field
 from typing import Any, Protocol
 
+from ledger.deposit_values import ChainStatus
 from ledger.entries import SHARDS
 from ledger.holds import ShardMeta
 from telemetry.logs import get_log
@@ -14,6 +15,8 @@ CHECK_SECONDS_MAX = 2.0
 SAMPLE_SECONDS = 5.0
 SAMPLE_LIFE_SECONDS = 1.0
 POSTER_LAG_SECONDS_MAX = 30.0
+CHAIN_STATUS_SECONDS_MAX = 30.0
+CHAIN_STATES_WELL = ("ok", "frozen", "starting")
 
 
 class Metas(Protocol):
@@ -21,6 +24,13 @@ class Metas(Protocol):
 
     async def read_all_meta(self) -> dict[int, ShardMeta | None]:
         """Return what Redis knows of every shard."""
+
+
+class ChainStatuses(Protocol):
+    """Where the watcher of deposits says how it is."""
+
+    async def status(self) -> ChainStatus | None:
+        """Return what it last said, however long ago."""
 
 
 class Pool(Protocol):
@@ -60,16 +70,20 @@ class HealthMonitor:
     """Looks at the stores when asked, at most once a second, and by itself while nobody asks.
 
     The poster counts as failed when a change is not posted half a minute after it was first seen: that is
-    how a poster that does not run shows, wherever it should.
+    how a poster that does not run shows, wherever it should. The watcher of deposits, where `chain` is given, tells how it is
+    itself, and counts as failed when it is silent.
     """
 
     metas: Metas
     pool: Pool
     clock: Callable[[], float] = time.monotonic
+    chain: ChainStatuses | None = None
+    time: Callable[[], float] = time.time
     _marks: dict[int, _Mark] = field(default_factory=dict)
     _lock: asyncio.Lock = field(default_factory=asyncio.Lock)
     _sample: tuple[float, Health] | None = None
     _question: asyncio.Task[Any] | None = None
+    _asked_since: float | None = None
 
     async def look(self) -> Health:
         """Return the state, not older than a second; many callers at once share one look."""
@@ -89,12 +103,13 @@ class HealthMonitor:
     async def _check(self) -> Health:
         problems: list[str] = []
         metas, journal = await asyncio.gather(self._read_metas(problems), self._ask_journal(problems))
+        chain = await self._ask_watcher(problems) if self.chain is not None and journal else {}
         if metas is None:
-            return Health(components={"redis": False, "postgres": journal}, problems=tuple(problems))
+            return Health(components={"redis": False, "postgres": journal, **chain}, problems=tuple(problems))
         lag = self._measure_lag(metas)
         shards_open = sum(1 for meta in metas.values() if meta is not None and meta.state == "open")
         return Health(
-            components={"redis": True, "postgres": journal, "poster": lag <= POSTER_LAG_SECONDS_MAX, "shards": shards_open == SHARDS},
+            components={"redis": True, "postgres": journal, "poster": lag <= POSTER_LAG_SECONDS_MAX, "shards": shards_open == SHARDS, **chain},
             outbox_depth=sum(meta.seq - meta.posted for meta in metas.values() if meta is not None and meta.seq > meta.posted),
             shards_open=shards_open,
             poster_lag_seconds=int(lag),
@@ -121,6 +136,28 @@ class HealthMonitor:
         if error is not None:  # a database without tables is as little use as none
             problems.append(f"postgres: {type(error).__name__}: {error}")
         return error is None
+
+    async def _ask_watcher(self, problems: list[str]) -> dict[str, bool]:
+        """Return whether the watcher is there and well; nothing where its word cannot be read, which is Postgres's fault and not its."""
+        if self.chain is None:
+            return {}
+        try:
+            async with asyncio.timeout(CHECK_SECONDS_MAX):
+                status = await self.chain.status()
+        except Exception as error:  # whatever it is, Postgres did not answer well
+            problems.append(f"chainwatch: {type(error).__name__}: {error}")
+            return {}
+        now = self.time()
+        self._asked_since = self._asked_since or now  # a watcher that starts with us gets its time
+        said_at = status.updated_at / 1000 if status is not None else 0.0
+        if now - said_at > CHAIN_STATUS_SECONDS_MAX:
+            is_starting = now - self._asked_since <= CHAIN_STATUS_SECONDS_MAX
+            problems.extend([] if is_starting else ["chainwatch: it does not say that it runs"])
+            return {"chainwatch": is_starting}
+        if status is not None and status.state not in CHAIN_STATES_WELL:
+            problems.extend(f"chainwatch: {reason}" for reason in status.reasons or (status.state,))
+            return {"chainwatch": False}
+        return {"chainwatch": True}
 
     def _measure_lag(self, metas: Mapping[int, ShardMeta | None]) -> float:
         """Return the seconds since the oldest change that is still not posted was first seen."""

@@ -9,6 +9,7 @@ import pytest
 
 from control import health
 from control.health import HealthMonitor
+from ledger.deposit_values import ChainStatus
 from ledger.entries import SHARDS
 from ledger.holds import ShardMeta
 
@@ -147,3 +148,59 @@ async def test_a_change_of_state_is_logged_without_being_shown_to_callers(monito
     state = await monitor.look()
 
     assert state.problems == ("redis: ConnectionError: away",)
+
+
+@dataclass
+class Statuses:
+    """What the watcher last said, as a test wants it."""
+
+    said: ChainStatus | None = None
+    error: Exception | None = None
+
+    async def status(self) -> ChainStatus | None:
+        if self.error:
+            raise self.error
+        return self.said
+
+
+def said(state: str, *, at: float = 1000.0) -> ChainStatus:
+    return ChainStatus(
+        state=state, reasons=("why",), finalized_slot=1, lag_seconds=0.0, backlog=0, oldest_pending_seconds=0.0, vault_on_chain=None, updated_at=int(at * 1000)
+    )
+
+
+def watching(stores: Stores, clock: Clock, statuses: Statuses) -> HealthMonitor:
+    return HealthMonitor(stores, stores, clock, chain=statuses, time=lambda: 1000.0 + clock.now)
+
+
+@pytest.mark.parametrize("state", ["ok", "frozen", "starting"])
+async def test_a_watcher_that_does_its_work_is_well(stores: Stores, clock: Clock, state: str) -> None:
+    health = await watching(stores, clock, Statuses(said(state))).look()
+
+    assert health.is_ok
+    assert health.components["chainwatch"]
+
+
+@pytest.mark.parametrize("state", ["stopped", "error"])
+async def test_a_watcher_that_stopped_crediting_or_fails_is_degraded_and_says_why(stores: Stores, clock: Clock, state: str) -> None:
+    health = await watching(stores, clock, Statuses(said(state))).look()
+
+    assert failing(health.components) == {"chainwatch"}
+    assert health.problems == ("chainwatch: why",)
+
+
+@pytest.mark.parametrize("statuses", [Statuses(), Statuses(said("ok"))])
+async def test_a_watcher_that_is_silent_is_degraded_once_it_had_its_time(stores: Stores, clock: Clock, statuses: Statuses) -> None:
+    monitor = watching(stores, clock, statuses)
+    first = await monitor.look()
+    clock.now = 31.0
+
+    assert first.is_ok
+    assert failing((await monitor.look()).components) == {"chainwatch"}
+
+
+async def test_a_watchers_word_that_cannot_be_read_is_the_stores_fault_and_not_its(stores: Stores, clock: Clock) -> None:
+    health = await watching(stores, clock, Statuses(error=OSError("away"))).look()
+
+    assert "chainwatch" not in health.components
+    assert health.is_ok
