@@ -12,6 +12,7 @@ from ledger.balances import Balances, connect_redis
 from ledger.deposits import Deposits
 from ledger.errors import WrongStore
 from ledger.journal import open_pool
+from ledger.stores import claim_stores
 from telemetry.logs import configure_logs, get_log
 
 ROLE = "chainwatch"
@@ -49,8 +50,13 @@ async def watch(settings: Settings) -> None:
     redis, pool = connect_redis(redis_url, command_seconds_max=REDIS_SECONDS_MAX), await open_pool(database_url)
     providers = Providers.at(settings.chain.providers, requests_per_second=settings.chain.requests_per_second)
     try:
+        balances = Balances(redis, instance="")
+
+        async def claim() -> None:
+            await claim_stores(pool, balances, mode=settings.mode)
+
         get_log().info("chainwatch_ready")
-        await Service(Deposits(pool, Balances(redis, instance="")), providers, settings).run(stop)
+        await Service(Deposits(pool, balances), providers, settings, claim=claim).run(stop)
         get_log().info("chainwatch_stopped")
     finally:
         try:

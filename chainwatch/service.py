@@ -2,7 +2,7 @@
 
 import asyncio
 import time
-from collections.abc import AsyncIterator, Callable, Coroutine
+from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine
 from contextlib import asynccontextmanager, suppress
 from typing import Any, Final
 
@@ -22,6 +22,7 @@ from telemetry import metrics
 log = structlog.get_logger("chainwatch")
 
 START_PAUSE_SECONDS: Final = 2.0
+START_SECONDS_MAX: Final = 60.0
 REPORT_SECONDS: Final = 5.0
 HINT_PAUSE_SECONDS: Final = 0.4  # who spams the vault must not set the pace
 PATIENCE_SECONDS: Final = 15.0  # failures of providers and stores that pass sooner are no error
@@ -30,10 +31,18 @@ REFUSALS: Final = (WrongCluster, WrongVault, WrongStore)
 
 
 class Service:
-    """Runs one watcher for one vault until it is told to stop."""
+    """Runs one watcher for one vault until it is told to stop. `claim` makes sure that the stores are this appliance's."""
 
-    def __init__(self, deposits: Deposits, providers: Providers, settings: Settings, *, clock: Callable[[], float] = time.monotonic) -> None:
-        self._deposits, self._providers, self._settings, self._clock = deposits, providers, settings, clock
+    def __init__(
+        self,
+        deposits: Deposits,
+        providers: Providers,
+        settings: Settings,
+        *,
+        claim: Callable[[], Awaitable[None]],
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
+        self._deposits, self._providers, self._settings, self._claim, self._clock = deposits, providers, settings, claim, clock
         self._hinted = asyncio.Event()
         self._watcher: Watcher | None = None
         self._round: Round | None = None
@@ -66,6 +75,7 @@ class Service:
         """Settle what must be settled, as soon as providers and stores answer."""
         while not stop.is_set():
             try:
+                await self._claim()
                 return await found(self._settings.chain, self._providers, self._deposits)
             except REFUSALS as refusal:
                 self._failure = refusal
@@ -74,6 +84,9 @@ class Service:
             except (ChainError, LedgerError, OSError) as failure:
                 self._failure = failure
                 log.warning("watcher_waits", reason=str(failure))
+            except Exception as failure:  # such as tables that are not there yet: whatever it is, it is not ready
+                self._failure = failure
+                log.exception("watcher_cannot_start")
             with suppress(TimeoutError):
                 async with asyncio.timeout(START_PAUSE_SECONDS):
                     await stop.wait()
@@ -117,8 +130,8 @@ class Service:
     async def _report_forever(self) -> None:
         """Report while a long round runs too: a watcher that is silent counts as dead."""
         while True:
-            await asyncio.sleep(REPORT_SECONDS)
             await self._report()
+            await asyncio.sleep(REPORT_SECONDS)
 
     async def _report(self) -> None:
         try:
@@ -146,7 +159,7 @@ class Service:
         if isinstance(self._failure, REFUSALS):
             return "error"
         if self._watcher is None:
-            return "starting"
+            return "starting" if self._clock() - self._level_at <= START_SECONDS_MAX else "error"
         if stopped is not None:
             return "stopped"
         if self._failure is not None and (not _may_pass(self._failure) or self._clock() - self._level_at > PATIENCE_SECONDS):

@@ -28,6 +28,9 @@ class Role:
     stop_seconds_max: float = 30.0
 
 
+CHAINWATCH = Role("chainwatch", ("chainwatch",))
+
+
 def gateway_roles(settings: Settings) -> list[Role]:
     """Return the workers, all on one port."""
     stop_seconds = settings.gateway.drain_seconds_max + STOP_GRACE_SECONDS
@@ -37,7 +40,9 @@ def gateway_roles(settings: Settings) -> list[Role]:
 def roles_of(settings: Settings) -> list[list[Role]]:
     """Return the roles in the order in which they stop: who still has requests first, who writes the books last."""
     simulated = [Role("providers", ("sandbox",)), Role("chain", ("sandbox.chain",))] if settings.mode == "sandbox" else []
-    return [gateway_roles(settings), [*simulated, Role("control", ("control",))], [Role("poster", ("cli.main", "poster"), POSTER_STOP_SECONDS_MAX)]]
+    watching = [CHAINWATCH] if settings.chain.is_on else []
+    beside = [*watching, *simulated, Role("control", ("control",))]
+    return [gateway_roles(settings), beside, [Role("poster", ("cli.main", "poster"), POSTER_STOP_SECONDS_MAX)]]
 
 
 def role_environment(settings: Settings, inherited: dict[str, str], *, metrics: Path | None, internal_key: str) -> dict[str, str]:

@@ -39,6 +39,7 @@ app.command("doctor")(doctor)
 app.command("gateway")(role_commands.gateway)
 app.command("control")(role_commands.control)
 app.command("poster")(role_commands.poster)
+app.command("chainwatch")(role_commands.chainwatch)
 
 
 @app.command("up")

@@ -1,4 +1,4 @@
-"""`level5 gateway`, `level5 control`, `level5 poster`: one role alone, for systemd, containers and Kubernetes."""
+"""`level5 gateway`, `level5 control`, `level5 poster`, `level5 chainwatch`: one role alone, for systemd, containers and Kubernetes."""
 
 import asyncio
 import os
@@ -6,7 +6,7 @@ from typing import Annotated
 
 import typer
 
-from cli.appliance import INTERNAL_KEY, METRICS_FOLDER, Role, role_command
+from cli.appliance import CHAINWATCH, INTERNAL_KEY, METRICS_FOLDER, Role, role_command
 from cli.gateway import run_gateway
 from cli.options import ConfigFile, Home, flags_of
 from cli.roles import run_poster_role
@@ -40,6 +40,13 @@ def control(home: Home = None, config: ConfigFile = None, sandbox: OnSandbox = F
 def poster(home: Home = None, config: ConfigFile = None, sandbox: OnSandbox = False) -> None:
     """Run the poster alone: it writes the journal, ends abandoned holds and checks the books. Any number may run."""
     asyncio.run(run_poster_role(_settings(home, config, sandbox=sandbox)))
+
+
+def chainwatch(home: Home = None, config: ConfigFile = None, sandbox: OnSandbox = False) -> None:
+    """Run the watcher of deposits alone. Needs a treasury, an RPC provider and the addresses of both stores. Any number may run."""
+    settings = _settings(home, config, sandbox=sandbox)
+    command = role_command(CHAINWATCH)
+    os.execve(command[0], command, own_environment(settings))  # noqa: S606  # no shell is what we want
 
 
 def own_environment(settings: Settings) -> dict[str, str]:
