@@ -41,7 +41,9 @@ class _Decision:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class _Outcome:
-    """What became of it: credited, known (credited before, to `owner`), waiting (crediting is stopped), aside (`why`) or gone."""
+    """What became of it: credited, known (it was, to `owner`), found (the same, though only the journal knew), waiting (crediting is
+    stopped), aside (`why`) or gone.
+    """
 
     state: str
     key: str = ""
@@ -76,7 +78,7 @@ class DepositCredits(VaultLink):
             outcome = await self._decide(row["id"], decision, hot)
             if outcome.state == "waiting":
                 break
-            if outcome.state in ("credited", "known"):
+            if outcome.state in ("credited", "found"):
                 credited += 1
                 shards.add(row["shard"])
             if outcome.state == "aside":
@@ -102,7 +104,7 @@ class DepositCredits(VaultLink):
         outcome = await self._decide(deposit.id, decision, hot)
         if outcome.state == "gone":
             raise UnknownDeposit(deposit.signature)
-        if outcome.state == "known" and outcome.owner != account.id:
+        if outcome.state in ("known", "found") and outcome.owner != account.id:
             async with journal_answers():
                 public_id = await self._pool.fetchval(SQL["public_id_of"], outcome.owner)
             raise AlreadyAssigned(deposit.signature, public_id)
@@ -169,7 +171,7 @@ async def _known_credit(connection: Connection, row: Any) -> _Outcome | None:
     [credit] = found
     detail = json.loads(credit["detail"])
     await connection.execute(SQL["mark_credited"], row["key"], credit["account_id"], detail["source"], detail["actor"], credit["settled_at"])
-    return _Outcome(state="known", key=row["key"], amount=row["amount"], owner=credit["account_id"])
+    return _Outcome(state="known" if row["state"] == "credited" else "found", key=row["key"], amount=row["amount"], owner=credit["account_id"])
 
 
 def _obstacle(account: Any, writer: JournalWriter, amount: int) -> str:
