@@ -9,6 +9,7 @@ from typing import Any, Final, Literal
 
 from solders.account import Account
 from solders.hash import Hash
+from solders.message import Message, MessageV0
 from solders.transaction import VersionedTransaction
 
 from sandbox.chain.accounts import AccountHistory
@@ -113,6 +114,8 @@ class Cluster:
         Raises:
             TransactionRefused: a signature is wrong, the block hash is too old or unknown, or it has landed already.
         """
+        if not isinstance(transaction.message, Message | MessageV0):
+            raise TransactionRefused("UnsupportedVersion")
         if not all(transaction.verify_with_results()):
             raise TransactionRefused("SignatureFailure")
         if not self.clock.is_valid_hash(str(transaction.message.recent_blockhash), self.clock.slot):
