@@ -19,6 +19,8 @@ from telemetry.logs import get_log
 REFRESH_SECONDS: Final = 1.0
 READ_SECONDS_MAX: Final = 2.0
 SANDBOX_CLUSTER: Final = "sandbox"
+# Nobody can pay into a frozen vault; while crediting is stopped, something about vault or books is wrong, and nobody should.
+CLOSED_STATES: Final = frozenset({"frozen", "stopped"})
 
 
 class Source(Protocol):
@@ -38,15 +40,13 @@ class Source(Protocol):
 class PayTo:
     """Where deposits go, as payers see it.
 
-    `owner` owns the token account `vault`, which is None while nobody has derived it yet. `late` tells that money arrives and is
-    recorded, but is credited only after the operator has looked into something.
+    `owner` owns the token account `vault`, which is None while nobody has derived it yet.
     """
 
     owner: str
     mint: str
     cluster: str
     vault: Vault | None = None
-    late: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,7 +57,7 @@ class _Picture:
 
 
 class ChainView:
-    """The chain as it was a second ago. Nobody is told to pay into a vault that the watcher has not checked, or that is frozen."""
+    """The chain as it was a second ago. Nobody is told to pay into a vault that was not checked, or that something is wrong with."""
 
     def __init__(self, settings: Settings, source: Source) -> None:
         self._settings, self._source = settings, source
@@ -86,8 +86,8 @@ class ChainView:
         """Why nobody is to pay now, in words for the payer; empty where paying is right."""
         if not self.is_on:
             return "On-chain deposits are off here."
-        if self._picture is not None and self._picture.status is not None and self._picture.status.state == "frozen":
-            return "Do not pay on chain now: the vault is closed until the operator has looked into it."
+        if self._picture is not None and self._picture.status is not None and self._picture.status.state in CLOSED_STATES:
+            return "Do not pay on chain now: deposits are closed until the operator has looked into the vault. What was paid before is not lost."
         if self._pay_to() is None:
             return "Do not pay on chain yet: the vault has not been checked. Ask again in a minute."
         return ""
@@ -139,5 +139,4 @@ class ChainView:
         if vault.owner != chain.treasury or chain.usdc_mint not in {None, vault.mint}:
             return None
         cluster = SANDBOX_CLUSTER if self._settings.mode == SANDBOX_CLUSTER else CLUSTERS.get(vault.genesis, vault.genesis)
-        late = picture.status is not None and picture.status.state == "stopped"
-        return PayTo(owner=vault.owner, mint=vault.mint, cluster=cluster, vault=vault, late=late)
+        return PayTo(owner=vault.owner, mint=vault.mint, cluster=cluster, vault=vault)

@@ -63,7 +63,6 @@ async def pay_page(request: Request) -> Response:
             "p",
             "It can be spent when Solana has finalized it, usually within half a minute. An exchange often cannot add a memo: pay from a wallet of your own.",
         ),
-        *((notice("The operator is looking into the vault: what is paid now is recorded, and credited when that is done."),) if pay_to.late else ()),
     )
     return html_page(context, "Pay", *body)
 

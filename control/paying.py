@@ -48,11 +48,10 @@ def how_to_fund(context: ControlContext, deposit_code: str) -> str:
             f"{context.chain.closed} Pay the operator as agreed and give the deposit code {deposit_code}; "
             f"the operator credits it with: level5 credit {deposit_code} <usdc> --reason <why>"
         )
-    late = " The operator is looking into the vault at the moment: what you pay is recorded, and credited when that is done." if pay_to.late else ""
     return (
         f"Send USDC on {cluster_words(pay_to)} to {pay_to.owner} with the memo {deposit_code}: open solana_pay_url in a wallet, scan the QR code at "
         f"{context.public_url}/pay/{deposit_code}, or make any transfer that carries this memo. The memo names the account; a payment without it is "
-        f"set aside until its sender claims it. It can be spent when Solana has finalized it, usually within half a minute.{late}"
+        f"set aside until its sender claims it. It can be spent when Solana has finalized it, usually within half a minute."
     )
 
 
