@@ -76,37 +76,27 @@ async def claim_stores(pool: Pool, balances: Balances, *, mode: str, genesis: st
         BalanceUnavailable, JournalUnavailable: a store did not answer.
     """
     await check_redis(balances)
-    hot = await _read_redis(balances)
+    hot = await read_redis(balances)
     metas = await _read_metas(balances)
     journal = await _read_journal(pool)  # last, as it is written first: a starter beside us never leaves a Redis without a journal here
     if journal is None:
         journal = await _found(pool, hot, metas, Identity(instance_id=uuid.uuid4().hex, mode=mode, genesis=genesis))
-    _require_match(journal, hot, mode=mode, genesis=genesis)
+    require_match(journal, hot, mode=mode, genesis=genesis)
     _require_own_shards(journal, metas)
-    await redis_command(balances, "HSET", IDENTITY_KEY, "instance", journal.instance_id, "mode", journal.mode)
-    await name_chain(balances, journal.genesis)
+    await remember(balances, journal)
     balances.instance = journal.instance_id
     await _open_untouched(pool, balances, journal, metas)
     return journal.instance_id
 
 
-async def chain_of(balances: Balances) -> str:
-    """Return the genesis hash that Redis knows, empty where it knows none.
-
-    Raises:
-        BalanceUnavailable: Redis did not answer.
-    """
-    found = await redis_command(balances, "HGET", IDENTITY_KEY, "genesis")
-    return str((found or b"").decode())
-
-
-async def name_chain(balances: Balances, genesis: str) -> None:
-    """Tell Redis which chain it belongs to. One who does not know it yet never takes the name away.
+async def remember(balances: Balances, identity: Identity) -> None:
+    """Tell Redis who it belongs to. One who does not know the chain yet never takes its name away.
 
     Raises:
         BalanceUnavailable: Redis did not answer; the next start tells it.
     """
-    await redis_command(balances, "HSET" if genesis else "HSETNX", IDENTITY_KEY, "genesis", genesis)
+    await redis_command(balances, "HSET", IDENTITY_KEY, "instance", identity.instance_id, "mode", identity.mode)
+    await redis_command(balances, "HSET" if identity.genesis else "HSETNX", IDENTITY_KEY, "genesis", identity.genesis)
 
 
 async def check_redis(balances: Balances) -> None:
@@ -128,7 +118,12 @@ async def _read_journal(pool: Pool) -> Identity | None:
     return Identity(**dict(row)) if row else None
 
 
-async def _read_redis(balances: Balances) -> Identity | None:
+async def read_redis(balances: Balances) -> Identity | None:
+    """Return who Redis says it belongs to, None where it is new or lost all it had.
+
+    Raises:
+        BalanceUnavailable: Redis did not answer.
+    """
     found: Mapping[bytes, bytes] | list[bytes] = await redis_command(balances, "HGETALL", IDENTITY_KEY)
     pairs = found.items() if isinstance(found, Mapping) else zip(found[::2], found[1::2], strict=True)
     texts = {name.decode(): value.decode() for name, value in pairs}
@@ -155,12 +150,17 @@ async def _found(pool: Pool, hot: Identity | None, metas: Mapping[int, ShardMeta
         return Identity(**dict(await connection.fetchrow(SQL["read_instance"])))
 
 
-def _require_match(journal: Identity, hot: Identity | None, *, mode: str, genesis: str) -> None:
+def require_match(journal: Identity, hot: Identity | None, *, mode: str, genesis: str) -> None:
+    """Refuse stores that do not belong together, or not to this mode and chain.
+
+    Raises:
+        WrongStore: the text says what to do.
+    """
     if journal.mode != mode:
         raise WrongStore(f"the database holds {journal.mode} books, and this is {mode} mode: point LEVEL5_DATABASE_URL and LEVEL5_HOME at another place")
-    require_chain(journal.genesis, genesis, store="database")
+    _require_chain(journal.genesis, genesis, store="database")
     if hot is not None:
-        require_chain(hot.genesis, journal.genesis, store="Redis")
+        _require_chain(hot.genesis, genesis or journal.genesis, store="Redis")
     if hot is not None and (hot.instance_id, hot.mode) != (journal.instance_id, journal.mode):
         raise WrongStore(
             f"Redis belongs to instance {hot.instance_id} ({hot.mode}), the database to {journal.instance_id} ({journal.mode}): "
@@ -168,12 +168,8 @@ def _require_match(journal: Identity, hot: Identity | None, *, mode: str, genesi
         )
 
 
-def require_chain(known: str, wanted: str, *, store: str) -> None:
-    """Refuse a store of another chain. Stores opened without a chain learn it with their first vault, so either may be empty yet.
-
-    Raises:
-        WrongStore: both are known and differ.
-    """
+def _require_chain(known: str, wanted: str, *, store: str) -> None:
+    """Stores opened without a chain learn it with their first vault, so either side may not know it yet."""
     if known and wanted and known != wanted:
         raise WrongStore(f"the {store} belongs to chain {known}, not to {wanted}: use the stores of that chain, or the RPC providers of this one")
 

@@ -1,5 +1,6 @@
 """Opening the vault: which token account of which chain these books watch is decided once."""
 
+from dataclasses import replace
 from typing import Any, Final
 
 from ledger.deposit_values import Cursor, Vault
@@ -7,7 +8,7 @@ from ledger.entries import HOUSE_SHARD
 from ledger.errors import NoVault, WrongStore
 from ledger.journal import Connection, insert_audit, journal_answers, journal_transaction, lock_shards
 from ledger.queries import SQL
-from ledger.stores import chain_of, name_chain, require_chain
+from ledger.stores import Identity, read_redis, remember, require_match
 from ledger.vault_link import VaultLink, read_cursor
 
 _PINNED: Final = {"genesis": "chain", "address": "vault", "owner": "treasury", "mint": "mint", "token_program": "token program"}
@@ -27,10 +28,10 @@ class VaultOpening(VaultLink):
             WrongStore: these books belong to another chain or vault; the text says what to do. Nothing changed.
             BalanceUnavailable: Redis did not answer; ask again.
         """
-        require_chain(await chain_of(self._balances), vault.genesis, store="Redis")
+        hot = await read_redis(self._balances)
         async with journal_transaction(self._pool) as connection:
             await lock_shards(connection, [HOUSE_SHARD])
-            await _pin_chain(connection, vault.genesis)
+            identity = await _pin_chain(connection, vault.genesis, hot)
             row = await connection.fetchrow(SQL["read_vault"])
             if row is None:
                 terms = (vault.genesis, vault.address, vault.owner, vault.mint, vault.token_program, opening or 0, opening is None)
@@ -42,7 +43,7 @@ class VaultOpening(VaultLink):
                     await connection.execute(SQL["change_opening"], opening or 0, opening is None)
             cursor = read_cursor(await connection.fetchrow(SQL["read_vault"]))
         # The database is first: whoever starts in between finds a Redis that does not know its chain yet, which is no mismatch.
-        await name_chain(self._balances, vault.genesis)
+        await remember(self._balances, identity)
         return cursor
 
     async def vault(self) -> Vault | None:
@@ -66,12 +67,14 @@ class VaultOpening(VaultLink):
             await insert_audit(connection, actor="operator", action="vault_rewound", detail={"vault": vault.address})
 
 
-async def _pin_chain(connection: Connection, genesis: str) -> None:
+async def _pin_chain(connection: Connection, genesis: str, hot: Identity | None) -> Identity:
     row = await connection.fetchrow(SQL["lock_instance"])
     if row is None:
         raise WrongStore("the database has no instance: start it with `level5 migrate` or `level5 up` first")
-    require_chain(row["genesis"], genesis, store="database")
+    journal = Identity(**dict(row))
+    require_match(journal, hot, mode=journal.mode, genesis=genesis)
     await connection.execute(SQL["pin_genesis"], genesis)
+    return replace(journal, genesis=genesis)
 
 
 def _require_same(row: Any, vault: Vault) -> None:
