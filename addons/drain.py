@@ -7,6 +7,7 @@ from mitmproxy.addons.proxyserver import Proxyserver
 from mitmproxy.proxy.layers.http import HttpLayer
 from mitmproxy.proxy.mode_servers import ProxyConnectionHandler
 
+from addons.lane import Lane
 from addons.links import Links
 from telemetry.logs import log
 
@@ -42,7 +43,7 @@ async def _until_idle(proxyserver: Proxyserver, links: Links, seconds_max: float
 
 
 def _has_streams(handler: ProxyConnectionHandler) -> bool:
-    return any(isinstance(one, HttpLayer) and one.streams for one in handler.layer.context.layers)
+    return any(one.streams if isinstance(one, HttpLayer) else isinstance(one, Lane) and one.is_busy for one in handler.layer.context.layers)
 
 
 def _cancel(handler: ProxyConnectionHandler, why: str) -> None:

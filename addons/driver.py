@@ -12,8 +12,7 @@ import asyncio
 import collections
 import logging
 import time
-from collections.abc import Callable
-from typing import Any, override
+from typing import Any, cast, override
 
 from mitmproxy.connection import Connection, ConnectionState
 from mitmproxy.proxy import commands, events, server_hooks
@@ -21,111 +20,47 @@ from mitmproxy.proxy.mode_servers import ProxyConnectionHandler
 from mitmproxy.proxy.server import ConnectionIO
 
 from addons.hook_table import HookTable
+from addons.provider_pool import ProviderKey, ProviderPool
+from addons.wire import ClientReader, Wire
 
 
-class Wire(asyncio.Protocol):
-    """One connection's bytes. It stands where mitmproxy expects a stream reader, whose `read` it has."""
+class OpenProvider(commands.OpenConnection):
+    """Open a connection to a provider, or take one that the worker keeps open. TLS is the transport's affair, not a layer's."""
 
-    def __init__(self, accept: Callable[["Wire", asyncio.Transport], None] | None = None) -> None:
-        self._accept = accept
-        self._early: list[bytes] = []  # what came before anybody listened
-        self._receive: Callable[[bytes], None] | None = None
-        self._slowed: Callable[[], None] | None = None
-        self._lose: Callable[[], None] | None = None
-        self._ended = asyncio.get_running_loop().create_future()
-        self._lost = False
-        self.transport: asyncio.Transport
-        self.is_slow = False
 
-    @override
-    def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        self.transport = transport  # type: ignore[assignment]  # TCP gives both directions
-        if self._accept is not None:
-            self._accept(self, self.transport)
-
-    @override
-    def data_received(self, data: bytes) -> None:
-        if self._receive is not None:
-            self._receive(data)
-        else:
-            self._early.append(data)
-            self.transport.pause_reading()
-
-    @override
-    def eof_received(self) -> bool:
-        self._end()
-        return True  # the other side may still read: who closes is decided by the layers
-
-    @override
-    def connection_lost(self, exc: Exception | None) -> None:
-        self._lost = exc is not None
-        self._end()
-        if self._lost and self._lose is not None:
-            self._lose()
-
-    @override
-    def pause_writing(self) -> None:
-        self.is_slow = True
-        if self._slowed is not None:
-            self._slowed()
-
-    @override
-    def resume_writing(self) -> None:
-        self.is_slow = False
-        if self._slowed is not None:
-            self._slowed()
-
-    def _end(self) -> None:
-        if not self._ended.done():
-            self._ended.set_result(None)
-
-    def listen(self, receive: Callable[[bytes], None], *, slowed: Callable[[], None], lose: Callable[[], None]) -> None:
-        """Hand what arrives to `receive` from now on; tell when the other side reads too slowly, or is gone."""
-        self._receive, self._slowed, self._lose = receive, slowed, lose
-
-    async def read(self, size: int) -> bytes:  # noqa: ARG002  # mitmproxy's signature
-        """Let the bytes flow until the other side has sent its last; then return nothing, as a reader does at the end."""
-        if self._lost and self._lose is not None:
-            self._lose()  # before anybody listened
-        early, self._early = self._early, []
-        for data in early:
-            self._receive(data)  # type: ignore[misc]  # `listen` came before
-        if early and not self.transport.is_closing():
-            self.transport.resume_reading()
-        try:
-            await self._ended
-        finally:
-            self._receive = None
-        return b""
+class ReleaseProvider(commands.ConnectionCommand):
+    """A connection that `OpenProvider` gave is idle: keep it open for others."""
 
 
 class GatewayHandler(ProxyConnectionHandler):
     """One client's connection and those to providers that it needs."""
 
-    def __init__(self, master: Any, wire: Wire, transport: asyncio.Transport, options: Any, mode: Any) -> None:
+    def __init__(self, master: Any, wire: Wire, options: Any, mode: Any) -> None:
         self._events: collections.deque[events.Event] = collections.deque()
         self._outgoing: dict[Any, list[bytes]] = {}
         self._busy = False
         self._addons: HookTable = master.addons
-        super().__init__(master, wire, transport, options, mode)
+        self._pool: ProviderPool = master.pool
+        # What mitmproxy uses of a reader and of a writer, these have.
+        super().__init__(master, ClientReader(wire), wire.transport, options, mode)
 
-    # Connections
+    # Connections that mitmproxy's layers open
 
     @override
     async def handle_connection(self, connection: Connection) -> None:
-        wire: Any = self.transports[connection].reader
+        reader: Any = self.transports[connection].reader
 
         def lose() -> None:
             io = self.transports.get(connection)
             if io is not None and io.handler is not None:
                 io.handler.cancel("connection lost")
 
-        wire.listen(lambda data: self.feed(events.DataReceived(connection, data)), slowed=self._pace, lose=lose)
+        reader.listen(receive=lambda data: self.feed(events.DataReceived(connection, data)), slowed=self._pace, lost=lose)
         await super().handle_connection(connection)
 
     def _pace(self) -> None:
         """While one side does not take what we write, the others are not read: a slow reader must not fill our memory."""
-        wires: list[Any] = [io.reader for io in self.transports.values() if io.reader is not None]
+        wires = [reader.wire for io in self.transports.values() if (reader := cast("ClientReader | None", io.reader)) is not None]
         slow = any(wire.is_slow for wire in wires)
         for wire in wires:
             if wire.transport.is_closing():
@@ -148,26 +83,22 @@ class GatewayHandler(ProxyConnectionHandler):
         async with self.max_conns[connection.address]:
             connection.timestamp_start = time.time()
             try:
-                transport, wire = await asyncio.get_running_loop().create_connection(Wire, *connection.address, local_addr=connection.sockname)
+                _, wire = await asyncio.get_running_loop().create_connection(Wire, *connection.address, local_addr=connection.sockname)
             except (OSError, asyncio.CancelledError) as error:
                 connection.error = str(error) or "connection cancelled"
                 await self._fail_to_open(command, data, connection.error)
                 if isinstance(error, asyncio.CancelledError):
                     raise
                 return
-            await self._use(command, data, transport, wire)
+            await self._use(command, data, wire)
 
     async def _fail_to_open(self, command: commands.OpenConnection, data: server_hooks.ServerConnectionHookData, error: str) -> None:
         await self.handle_hook(server_hooks.ServerConnectErrorHook(data))
         self.feed(events.OpenConnectionCompleted(command, error))
 
-    async def _use(self, command: commands.OpenConnection, data: server_hooks.ServerConnectionHookData, transport: asyncio.Transport, wire: Wire) -> None:
+    async def _use(self, command: commands.OpenConnection, data: server_hooks.ServerConnectionHookData, wire: Wire) -> None:
         connection = command.connection
-        connection.timestamp_tcp_setup = time.time()
-        connection.state = ConnectionState.OPEN
-        connection.peername, connection.sockname = transport.get_extra_info("peername"), transport.get_extra_info("sockname")
-        io: Any = ConnectionIO(handler=asyncio.current_task(), reader=wire, writer=transport)  # type: ignore[arg-type]  # what is used of them, they have
-        self.transports[connection] = io
+        self._attach(connection, wire, handler=asyncio.current_task())
         await self.handle_hook(server_hooks.ServerConnectedHook(data))
         self.feed(events.OpenConnectionCompleted(command, None))
         try:
@@ -175,6 +106,73 @@ class GatewayHandler(ProxyConnectionHandler):
         finally:
             connection.timestamp_end = time.time()
             await self.handle_hook(server_hooks.ServerDisconnectedHook(data))
+
+    def _attach(self, connection: Connection, wire: Wire, *, handler: "asyncio.Task[None] | None") -> None:
+        connection.timestamp_start = connection.timestamp_start or time.time()
+        connection.state = ConnectionState.OPEN
+        connection.peername, connection.sockname = wire.transport.get_extra_info("peername"), wire.transport.get_extra_info("sockname")
+        self.transports[connection] = ConnectionIO(handler=handler, reader=cast("Any", ClientReader(wire)), writer=cast("Any", wire.transport))
+
+    # Connections that the worker keeps open between requests
+
+    def _open_provider(self, command: OpenProvider) -> None:
+        wire = self._pool.take(_key_of(command.connection))
+        if wire is not None:
+            self._lend(command, wire)
+            return
+        task = asyncio.get_running_loop().create_task(self._dial_provider(command), name="provider connection")
+        self.transports[command.connection] = ConnectionIO(handler=task)
+
+    async def _dial_provider(self, command: OpenProvider) -> None:
+        connection, data = command.connection, server_hooks.ServerConnectionHookData(client=self.client, server=command.connection)
+        await self.handle_hook(server_hooks.ServerConnectHook(data))
+        connection.timestamp_start = time.time()
+        try:
+            wire = await self._pool.dial(_key_of(connection))
+        except (OSError, asyncio.CancelledError) as error:
+            self.transports.pop(connection, None)
+            connection.error = str(error) or "connection cancelled"
+            await self._fail_to_open(command, data, connection.error)
+            if isinstance(error, asyncio.CancelledError):
+                raise
+            return
+        connection.timestamp_tls_setup = time.time()
+        await self.handle_hook(server_hooks.ServerConnectedHook(data))
+        self._lend(command, wire)
+
+    def _lend(self, command: OpenProvider, wire: Wire) -> None:
+        connection = command.connection
+        self._attach(connection, wire, handler=None)
+        wire.listen(receive=lambda data: self.feed(events.DataReceived(connection, data)), ended=lambda: self._provider_ended(connection), slowed=self._pace)
+        self.feed(events.OpenConnectionCompleted(command, None))
+
+    def _provider_ended(self, connection: Connection) -> None:
+        if connection in self.transports:
+            self._close_provider(connection)
+            self.feed(events.ConnectionClosed(connection))
+
+    def _take_back(self, connection: Connection) -> Wire:
+        """Return the wire of a connection that was lent; it is nobody's now."""
+        wire = cast("ClientReader", self.transports.pop(connection).reader).wire
+        connection.state = ConnectionState.CLOSED
+        self._outgoing.pop(wire.transport, None)
+        return wire
+
+    def _close_provider(self, connection: Connection) -> None:
+        self._take_back(connection).close()
+
+    def _release_provider(self, connection: Connection) -> None:
+        wire = self._take_back(connection)
+        if not wire.transport.is_closing():
+            wire.transport.resume_reading()  # it may have waited for our client
+        self._pool.give(_key_of(connection), wire)
+
+    @override
+    async def handle_hook(self, hook: commands.StartHook) -> None:
+        await super().handle_hook(hook)
+        if isinstance(hook, server_hooks.ClientDisconnectedHook):
+            for connection in [connection for connection, io in self.transports.items() if io.handler is None and connection is not self.client]:
+                self._close_provider(connection)
 
     # Events and commands
 
@@ -208,14 +206,22 @@ class GatewayHandler(ProxyConnectionHandler):
                 self._outgoing.setdefault(io.writer, []).append(command.data)
         elif isinstance(command, commands.StartHook):
             self._start_hook(command)
+        elif isinstance(command, OpenProvider):
+            self._open_provider(command)
+        elif isinstance(command, ReleaseProvider):
+            self._release_provider(command.connection)
         elif isinstance(command, commands.OpenConnection):
             task = asyncio.get_running_loop().create_task(self.open_connection(command), name="provider connection")
             self.transports[command.connection] = ConnectionIO(handler=task)
         elif isinstance(command, commands.RequestWakeup):
             self.wakeup_timer.add(asyncio.get_running_loop().create_task(self.wakeup(command), name="wakeup"))
         elif isinstance(command, commands.CloseConnection):
-            if command.connection in self.transports:
-                self._flush()
+            if command.connection not in self.transports:
+                return  # it is closed already
+            self._flush()
+            if self.transports[command.connection].handler is None and command.connection is not self.client:
+                self._close_provider(command.connection)
+            else:
                 self.close_connection(command.connection, isinstance(command, commands.CloseTcpConnection) and command.half_close)
         elif isinstance(command, commands.Log):
             self.log(command.message, command.level)
@@ -239,6 +245,10 @@ class GatewayHandler(ProxyConnectionHandler):
         if not task.done():
             _RUNNING.add(task)
             task.add_done_callback(_RUNNING.discard)
+
+
+def _key_of(connection: Any) -> ProviderKey:
+    return connection.address, connection.tls
 
 
 _RUNNING: set[asyncio.Task[None]] = set()  # the loop itself holds its tasks weakly

@@ -130,8 +130,8 @@ class Links:
         self._clocks.start(data.server.id, give_up)
 
     def server_connected(self, data: server_hooks.ServerConnectionHookData) -> None:
-        """A plain connection stands; one with TLS has still to agree on it."""
-        if not data.server.tls:
+        """A plain connection stands; one with TLS has still to agree on it, where a layer does that."""
+        if not data.server.tls or data.server.tls_established:
             self._clocks.stop(data.server.id)
 
     def tls_established_server(self, data: TlsData) -> None:

@@ -4,7 +4,7 @@
 
 import asyncio
 from collections.abc import Mapping, Sequence
-from typing import Any
+from typing import Any, cast
 
 from mitmproxy import ctx
 from mitmproxy.addons import core, next_layer, proxyserver, tlsconfig
@@ -13,8 +13,11 @@ from mitmproxy.options import Options
 from mitmproxy.proxy import layer, layers, mode_servers, mode_specs
 from mitmproxy.proxy.context import Context
 
-from addons.driver import GatewayHandler, Wire
+from addons.driver import GatewayHandler
 from addons.hook_table import HookTable
+from addons.lane import Lane
+from addons.provider_pool import ProviderPool
+from addons.wire import Wire
 
 BACKLOG = 1024
 
@@ -35,20 +38,20 @@ class GatewayServer(mode_servers.AsyncioServerInstance[GatewayMode]):
     """The listener of one worker; the kernel spreads connections over all that share the port."""
 
     def make_top_layer(self, context: Context) -> layer.Layer:
-        return layers.modes.ReverseProxy(context)
+        return Lane(context) if cast("GatewayMaster", ctx.master).fast_lane else layers.modes.ReverseProxy(context)
 
     async def listen(self, host: str, port: int) -> list[Any]:
         loop, clients = asyncio.get_running_loop(), set[asyncio.Task[None]]()
 
-        def accept(wire: Wire, transport: asyncio.Transport) -> None:
-            client = loop.create_task(self._serve(wire, transport), name="client")
+        def accept(wire: Wire) -> None:
+            client = loop.create_task(self._serve(wire), name="client")
             clients.add(client)  # the loop itself holds its tasks weakly
             client.add_done_callback(clients.discard)
 
         return [await loop.create_server(lambda: Wire(accept), host, port, reuse_port=True, backlog=BACKLOG)]
 
-    async def _serve(self, wire: Wire, transport: asyncio.Transport) -> None:
-        handler = GatewayHandler(ctx.master, wire, transport, ctx.options, self.mode)
+    async def _serve(self, wire: Wire) -> None:
+        handler = GatewayHandler(ctx.master, wire, ctx.options, self.mode)
         handler.layer = self.make_top_layer(handler.layer.context)
         with self.manager.register_connection(handler.client.id, handler):
             await handler.handle_client()
@@ -60,9 +63,10 @@ class GatewayMaster(Master):
     Its addons are called by table.
     """
 
-    def __init__(self, options: Options) -> None:
+    def __init__(self, options: Options, *, pool: ProviderPool, fast_lane: bool) -> None:
         super().__init__(options)
         self.addons = HookTable(self)
+        self.pool, self.fast_lane = pool, fast_lane
         self.started = asyncio.Event()
 
     async def run(self) -> None:
@@ -83,6 +87,7 @@ class GatewayMaster(Master):
             self.started.set()
             await self.should_exit.wait()
         finally:
+            self.pool.close()
             await self.done()
 
     @property
@@ -101,9 +106,11 @@ OPTIONS: Mapping[str, Any] = {
 }
 
 
-def make_master(*, modes: Sequence[str], confdir: str, idle_seconds_max: int, trusted_ca: str | None, addons: Sequence[object]) -> GatewayMaster:
+def make_master(
+    *, modes: Sequence[str], confdir: str, idle_seconds_max: int, trusted_ca: str | None, addons: Sequence[object], fast_lane: bool = True
+) -> GatewayMaster:
     """Put mitmproxy together: its own addons that we need, then ours, which must come after NextLayer."""
-    master = GatewayMaster(Options())
+    master = GatewayMaster(Options(), pool=ProviderPool(trusted_ca), fast_lane=fast_lane)
     master.addons.add(core.Core(), proxyserver.Proxyserver(), next_layer.NextLayer(), tlsconfig.TlsConfig(), *addons)
     master.options.update(**OPTIONS, mode=list(modes), confdir=confdir, tcp_timeout=idle_seconds_max, ssl_verify_upstream_trusted_ca=trusted_ca)
     return master

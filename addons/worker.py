@@ -41,6 +41,7 @@ async def run_worker(settings: Settings, card: RateCard) -> None:
                 idle_seconds_max=int(max(gateway.first_byte_seconds_max, gateway.stall_seconds_max, gateway.read_on_seconds_max)) + IDLE_MARGIN_SECONDS,
                 trusted_ca=combined_trust(settings, Path(confdir)),
                 addons=[assembly.links, assembly.gateway],
+                fast_lane=gateway.fast_lane,
             )
             assembly.links.attach(master.proxyserver, assembly.gateway.end)
             await _serve(master, settings, assembly.links)

@@ -26,6 +26,7 @@ class GatewaySettings(Section):
     host: str = Field(default="127.0.0.1", min_length=1, description="Address the gateway listens on.")
     port: Port = Field(default=8402, description="The one public origin: proxy, API and pages.")
     workers: PositiveInt = Field(default=2, le=64, description="Worker processes that share the port.")
+    fast_lane: bool = Field(default=True, description="Serve plain HTTP/1.1 on the short path; false sends everything through mitmproxy's own layers.")
     body_bytes_max: PositiveInt = Field(default=32 * 1024 * 1024, description="Largest request body; larger ones are answered 413.")
     head_bytes_max: PositiveInt = Field(default=64 * 1024, description="Largest request head; larger ones are answered 431.")
     buffered_bytes_max: PositiveInt = Field(default=256 * 1024 * 1024, description="Request bytes one worker buffers at once; beyond it 503.")

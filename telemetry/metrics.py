@@ -45,6 +45,7 @@ provider_cost_differences_total = Counter(
     "level5_provider_cost_differences_total", "Answers whose provider states another cost than the rate card's list price.", ("provider", "model")
 )
 added_latency_seconds = Histogram("level5_added_latency_seconds", "Time a request spent in the gateway and not at the provider.", buckets=ADDED_BUCKETS)
+provider_connections_total = Counter("level5_provider_connections_total", "Connections to providers, opened or taken from those kept open.", ("outcome",))
 time_to_first_byte_seconds = Histogram(
     "level5_time_to_first_byte_seconds", "Time until the provider's answer began.", ("provider",), buckets=FIRST_BYTE_BUCKETS
 )

@@ -1,0 +1,318 @@
+# mypy: disable-error-code="no-untyped-call"
+# mitmproxy leaves parts of itself untyped.
+"""The fast lane: one layer where mitmproxy has five, for what nearly all traffic is.
+
+It frames plain HTTP/1.1 requests and answers and drives the very stream (`streams.GatewayStream`) that mitmproxy's
+own layers drive, so that hooks, endings and refusals are the same on both paths. At the first request that is not of
+the plain kind the whole connection, from that request on, is handed to mitmproxy's layers, with every byte of it.
+"""
+
+from mitmproxy import http
+from mitmproxy.connection import ConnectionState, Server
+from mitmproxy.proxy import commands, events, layer, layers
+from mitmproxy.proxy.context import Context
+from mitmproxy.proxy.layers.http import DropStream, GetHttpConnection, GetHttpConnectionCompleted, HTTPMode, SendHttp
+from mitmproxy.proxy.layers.http._base import HttpEvent
+from mitmproxy.proxy.layers.http._events import (
+    ErrorCode,
+    RequestData,
+    RequestEndOfMessage,
+    RequestHeaders,
+    RequestProtocolError,
+    ResponseData,
+    ResponseEndOfMessage,
+    ResponseHeaders,
+    ResponseProtocolError,
+)
+
+from addons.conduct import Interrupt
+from addons.connections import PIPELINED_BYTES_MAX, PROVIDER_HEAD_BYTES_MAX, GatewayHttp1Server
+from addons.driver import OpenProvider, ReleaseProvider
+from addons.lane_heads import AnswerReader, NotHere, read_request_head, write_request, write_response_head
+from addons.streams import GatewayStream
+
+type Commands = layer.CommandGenerator[None]
+
+
+class Lane(layer.Layer):
+    """The whole of one client connection, one request at a time."""
+
+    def __init__(self, context: Context) -> None:
+        super().__init__(context)
+        mode = context.client.proxy_mode
+        context.server.address = mode.address  # type: ignore[attr-defined]  # a reverse mode has one
+        self._stock: layer.Layer | None = None
+        self._buffer = bytearray()  # from the client, not yet used
+        self._stream: GatewayStream | None = None
+        self._stream_id = 1
+        self._wakeups: set[commands.Command] = set()
+        # The client's side of the present request.
+        self._body_left = 0
+        self._request_done = self._response_done = False
+        self._closes = self._chunked = False
+        self._head_sent: http.Response | None = None
+        # The provider's side.
+        self._provider: Server | None = None
+        self._wanted: GetHttpConnection | None = None
+        self._opening: commands.OpenConnection | None = None
+        self._answer = AnswerReader()
+        self._answer_bytes = 0
+        self._answer_head_told = False
+
+    @property
+    def is_busy(self) -> bool:
+        """Whether a request is being served here, or may be by the layers that took over."""
+        return self._stream is not None
+
+    def handle_event(self, event: events.Event) -> Commands:
+        """Handle an event. This layer itself never pauses: the stream does, and queues for itself what comes meanwhile."""
+        if self._stock is not None:
+            yield from self._pass_on(event)
+        elif type(event) is events.DataReceived:
+            if event.connection is self.context.client:
+                yield from self._read_client(event.data)
+            elif event.connection is self._provider:
+                yield from self._read_provider(event.data)
+        elif isinstance(event, events.ConnectionClosed):
+            if event.connection is self.context.client:
+                yield from self._client_left()
+            elif event.connection is self._provider:
+                yield from self._provider_left()
+        elif isinstance(event, events.OpenConnectionCompleted):
+            yield from self._opened(event)
+        elif isinstance(event, events.Wakeup):
+            if event.command in self._wakeups:
+                self._wakeups.discard(event.command)
+                yield from self._tell(event)
+        elif not isinstance(event, events.Start) and (not isinstance(event, Interrupt) or event.stream is self._stream):
+            yield from self._tell(event)  # a hook has ended, or a deadline has passed
+
+    def _handle_event(self, event: events.Event) -> Commands:
+        yield from self.handle_event(event)
+
+    # What is not served here
+
+    def _hand_over(self) -> Commands:
+        """Give the connection to mitmproxy's own layers, beginning with what has not been used of it."""
+        yield from self._let_provider_go()
+        self._stock = layers.modes.ReverseProxy(self.context)
+        yield from self._stock.handle_event(events.Start())
+        data, self._buffer = bytes(self._buffer), bytearray()
+        yield from self._stock.handle_event(events.DataReceived(self.context.client, data))
+
+    def _pass_on(self, event: events.Event) -> Commands:
+        if self._stock is not None:
+            yield from self._stock.handle_event(event)
+
+    # The client
+
+    def _read_client(self, data: bytes) -> Commands:
+        if self._stream is None:
+            self._buffer += data
+            yield from self._begin_requests()
+        elif self._body_left:
+            yield from self._read_body(data)
+        else:
+            self._buffer += data
+            if len(self._buffer) > PIPELINED_BYTES_MAX:
+                # Nothing reads this until the answer is out: refuse to keep it without bound.
+                yield commands.CloseConnection(self.context.client)
+
+    def _begin_requests(self) -> Commands:
+        """Begin with the requests that the buffer holds whole heads of, each when the one before has been answered."""
+        while self._stream is None and self._stock is None and self._buffer:
+            end = self._buffer.find(b"\r\n\r\n")
+            if end < 0:
+                # A head that does not end, or ends otherwise, is refused by those who know how.
+                if len(self._buffer) > GatewayHttp1Server.head_bytes_max or b"\n\n" in self._buffer:
+                    yield from self._hand_over()
+                return
+            try:
+                if end > GatewayHttp1Server.head_bytes_max:
+                    raise NotHere
+                request, length, self._closes = read_request_head(bytes(self._buffer[: end + 4]))
+            except NotHere:
+                yield from self._hand_over()
+                return
+            del self._buffer[: end + 4]
+            yield from self._begin(request, length)
+
+    def _begin(self, request: http.Request, length: int) -> Commands:
+        self._request_done = self._response_done = self._chunked = False
+        self._head_sent = None
+        self._body_left = length
+        stream = self._stream = GatewayStream(self.context.fork(), self._stream_id)
+        stream.mode = HTTPMode.transparent
+        yield from self._tell(events.Start())
+        yield from self._tell(RequestHeaders(self._stream_id, request, length == 0))
+        if length == 0:
+            yield from self._end_body()
+        elif self._buffer:
+            data, self._buffer = bytes(self._buffer), bytearray()
+            yield from self._read_body(data)
+
+    def _read_body(self, data: bytes) -> Commands:
+        if len(data) > self._body_left:
+            self._buffer += data[self._body_left :]
+            data = data[: self._body_left]
+        self._body_left -= len(data)
+        yield from self._tell(RequestData(self._stream_id, data))
+        if not self._body_left:
+            yield from self._end_body()
+
+    def _end_body(self) -> Commands:
+        self._request_done = True
+        yield from self._tell(RequestEndOfMessage(self._stream_id))
+        yield from self._finish()
+
+    def _client_left(self) -> Commands:
+        if self.context.client.state is not ConnectionState.CLOSED:
+            yield commands.CloseConnection(self.context.client)
+        if self._stream is None:
+            yield from self._let_provider_go()
+        else:
+            code = ErrorCode.CLIENT_DISCONNECTED if self._request_done else ErrorCode.GENERIC_CLIENT_ERROR
+            yield from self._tell(RequestProtocolError(self._stream_id, "client left", code))
+
+    # The stream
+
+    def _tell(self, event: events.Event) -> Commands:
+        """Tell the stream something and do what it says."""
+        stream = self._stream
+        if stream is None:
+            return
+        for command in stream.handle_event(event):
+            if isinstance(command, SendHttp):
+                if command.connection is self.context.client:
+                    yield from self._to_client(command.event)
+                else:
+                    yield from self._to_provider(command.event)
+            elif isinstance(command, GetHttpConnection):
+                yield from self._find_provider(command)
+            elif isinstance(command, DropStream):
+                self._drop(stream)
+            else:
+                if isinstance(command, commands.RequestWakeup):
+                    self._wakeups.add(command)
+                yield command
+
+    def _drop(self, stream: GatewayStream) -> None:
+        """The stream is done. Its last words may still be on their way to the client."""
+        if stream is self._stream and (self._response_done or not self.context.client.state & ConnectionState.CAN_WRITE):
+            self._stream = None
+
+    def _to_client(self, event: HttpEvent) -> Commands:
+        client = self.context.client
+        if isinstance(event, ResponseData):
+            if event.data:
+                yield commands.SendData(client, b"%x\r\n%s\r\n" % (len(event.data), event.data) if self._chunked else event.data)
+        elif isinstance(event, ResponseHeaders):
+            response = self._head_sent = event.response
+            self._chunked = "chunked" in response.headers.get("transfer-encoding", "").lower()
+            yield commands.SendData(client, write_response_head(response))
+        elif isinstance(event, ResponseEndOfMessage):
+            if self._chunked:
+                yield commands.SendData(client, b"0\r\n\r\n")
+            self._response_done = True
+            yield from self._finish()
+        elif isinstance(event, ResponseProtocolError) and client.state & ConnectionState.CAN_WRITE:
+            yield commands.CloseConnection(client)
+
+    def _finish(self) -> Commands:
+        """Both sides of a request are done: close, or go on with the next."""
+        if not (self._request_done and self._response_done) or self._stream is None:
+            return
+        self._stream = None
+        self._stream_id += 2
+        if self._closes or self._head_sent is None or _ends_with_connection(self._head_sent):
+            yield commands.CloseConnection(self.context.client)
+        elif self._buffer:
+            yield from self._begin_requests()
+
+    # The provider
+
+    def _find_provider(self, wanted: GetHttpConnection) -> Commands:
+        """Give the stream a connection: the one we have, or one that the worker keeps open, or a new one."""
+        yield from self._let_provider_go()
+        provider = Server(address=wanted.address, tls=wanted.tls)
+        self._wanted, self._provider, self._opening = wanted, provider, OpenProvider(provider)
+        self._answer, self._answer_bytes, self._answer_head_told = AnswerReader(), 0, False
+        yield self._opening
+
+    def _opened(self, event: events.OpenConnectionCompleted) -> Commands:
+        if event.command is not self._opening or self._wanted is None:
+            return
+        wanted, self._wanted, self._opening = self._wanted, None, None
+        if event.reply:
+            self._provider = None
+        yield from self._tell(GetHttpConnectionCompleted(wanted, (None, event.reply) if event.reply else (event.command.connection, None)))
+
+    def _to_provider(self, event: HttpEvent) -> Commands:
+        if self._provider is None:
+            return
+        if isinstance(event, RequestHeaders):
+            yield commands.SendData(self._provider, write_request(event.request))
+        elif isinstance(event, RequestData):
+            yield commands.SendData(self._provider, event.data)
+        elif isinstance(event, RequestProtocolError):
+            provider, self._provider = self._provider, None
+            yield commands.CloseConnection(provider)
+
+    def _read_provider(self, data: bytes) -> Commands:
+        answer, provider = self._answer, self._provider
+        try:
+            answer.feed(data)
+        except ValueError as error:
+            if not answer.complete:
+                yield from self._provider_failed(str(error))
+                return
+        if answer.head is None:
+            self._answer_bytes += len(data)
+            if self._answer_bytes > PROVIDER_HEAD_BYTES_MAX:
+                yield from self._provider_failed("the head of the answer is too long")
+            return
+        if not self._answer_head_told:
+            self._answer_head_told = True
+            yield from self._tell(ResponseHeaders(self._stream_id, answer.head, answer.complete and not answer.has_body))
+        if body := answer.take_body():
+            yield from self._relay(body)
+        if answer.complete and self._provider is provider:  # else the stream was cut meanwhile
+            yield from self._answer_ended()
+
+    def _relay(self, body: bytes) -> Commands:
+        yield from self._tell(ResponseData(self._stream_id, body))
+
+    def _answer_ended(self) -> Commands:
+        stream_id = self._stream_id
+        if self._answer.reusable:
+            yield from self._let_provider_go()
+        elif self._provider is not None:
+            provider, self._provider = self._provider, None
+            yield commands.CloseConnection(provider)
+        yield from self._tell(ResponseEndOfMessage(stream_id))
+
+    def _provider_left(self) -> Commands:
+        if self._answer.close():
+            yield from self._answer_ended()
+        else:
+            yield from self._provider_failed("the provider closed the connection")
+
+    def _provider_failed(self, reason: str) -> Commands:
+        provider, self._provider = self._provider, None
+        if provider is not None:
+            yield commands.CloseConnection(provider)
+        yield from self._tell(ResponseProtocolError(self._stream_id, reason, ErrorCode.GENERIC_SERVER_ERROR))
+
+    def _let_provider_go(self) -> Commands:
+        """Give a connection that may carry another request back to the worker; close any other."""
+        provider, self._provider = self._provider, None
+        if provider is None:
+            return
+        yield ReleaseProvider(provider) if self._answer.complete and self._answer.reusable else commands.CloseConnection(provider)
+
+
+def _ends_with_connection(response: http.Response) -> bool:
+    headers = response.headers
+    if headers.get("connection", "").lower() == "close":
+        return True
+    return "content-length" not in headers and "transfer-encoding" not in headers and response.status_code not in {204, 304}

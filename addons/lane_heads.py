@@ -1,0 +1,194 @@
+"""Heads and bodies of HTTP/1.1 on the fast lane: read by llhttp in its strict mode, written in one piece.
+
+What a client's head must be to be served here is said in `read_request_head`: plain requests with a known length.
+Anything else, however legal, is left to mitmproxy's own layers, which also know how to refuse it.
+"""
+
+import time
+from collections.abc import Sequence
+from typing import Any, Final
+
+import httptools
+from mitmproxy import http
+
+METHODS: Final = frozenset({b"GET", b"POST", b"DELETE"})
+# Each of these changes framing, hops or protocol: mitmproxy's layers handle them.
+_NOT_HERE: Final = frozenset({b"transfer-encoding", b"expect", b"upgrade", b"te", b"trailer", b"http2-settings", b"proxy-connection", b"keep-alive"})
+_CONNECTION_WISHES: Final = {b"keep-alive": False, b"close": True}
+INTERIM_MAX: Final = 8  # 1xx answers in a row that are waved through
+_BODILESS: Final = frozenset({204, 304})
+
+type Fields = tuple[tuple[bytes, bytes], ...]
+
+
+class NotHere(Exception):
+    """A head that the fast lane does not serve."""
+
+
+class _RequestHead:
+    """What llhttp finds in a request's head."""
+
+    def __init__(self) -> None:
+        self.target = b""
+        self.fields: list[tuple[bytes, bytes]] = []
+        self.complete = False
+
+    def on_url(self, url: bytes) -> None:
+        self.target += url
+
+    def on_header(self, name: bytes, value: bytes) -> None:
+        self.fields.append((name, value.strip(b" \t")))
+
+    def on_headers_complete(self) -> None:
+        self.complete = True
+
+
+def read_request_head(head: bytes) -> tuple[http.Request, int, bool]:
+    """Return the request, the length of its body, and whether the client wants the connection closed afterwards.
+
+    `head` ends with its empty line.
+
+    Raises:
+        NotHere: it is not of the kind that is served here, or no valid HTTP/1.1 at all.
+    """
+    method, _, rest = head.partition(b" ")
+    if method not in METHODS or not rest.startswith(b"/") or head.count(b" ", 0, head.index(b"\r")) != 2:
+        raise NotHere
+    found = _RequestHead()
+    parser = httptools.HttpRequestParser(found)
+    try:
+        parser.feed_data(head)
+    except (httptools.HttpParserError, httptools.HttpParserUpgrade):
+        raise NotHere from None
+    if not found.complete or parser.get_http_version() != "1.1" or parser.should_upgrade():
+        raise NotHere
+    length, closes = _read_framing(found.fields)
+    headers = http.Headers(found.fields)
+    # By position: host, port, method, scheme, authority, path, version, headers, content, trailers, begun, ended.
+    request = http.Request("", 0, method, b"", b"", found.target, b"HTTP/1.1", headers, None, None, time.time(), None)
+    return request, length, closes
+
+
+def _read_framing(fields: Sequence[tuple[bytes, bytes]]) -> tuple[int, bool]:
+    length, closes, seen = 0, False, set[bytes]()
+    for name, value in fields:
+        lower = name.lower()
+        if lower in _NOT_HERE:
+            raise NotHere
+        if lower in {b"content-length", b"connection", b"host"}:
+            if lower in seen:
+                raise NotHere
+            seen.add(lower)
+            if lower == b"content-length":
+                length = _read_length(value)
+            elif lower == b"connection":
+                if value.lower() not in _CONNECTION_WISHES:
+                    raise NotHere
+                closes = _CONNECTION_WISHES[value.lower()]
+    return length, closes
+
+
+def _read_length(value: bytes) -> int:
+    if not value.isdigit() or (value.startswith(b"0") and value != b"0") or len(value) > 15:
+        raise NotHere
+    return int(value)
+
+
+def write_request(request: http.Request) -> bytes:
+    """Return the head of a request as it goes to a provider."""
+    data = request.data
+    return b"%s %s HTTP/1.1\r\n%s\r\n" % (data.method, data.path, _write_fields(data.headers.fields))
+
+
+def write_response_head(response: http.Response) -> bytes:
+    """Return the head of an answer as it goes to a client."""
+    data = response.data
+    return b"HTTP/1.1 %d %s\r\n%s\r\n" % (data.status_code, data.reason, _write_fields(data.headers.fields))
+
+
+def _write_fields(fields: Any) -> bytes:
+    return b"".join([b"%s: %s\r\n" % field for field in fields])
+
+
+class AnswerReader:
+    """Reads one answer of a provider. `feed` may raise; afterwards the fields below say how far it is.
+
+    A `head` appears once; `take_body` returns what has come of the body since it was last asked.
+    """
+
+    def __init__(self) -> None:
+        self._parser = httptools.HttpResponseParser(self)
+        self._fields: list[tuple[bytes, bytes]] = []
+        self._reason = b""
+        self._body: list[bytes] = []
+        self._interim = 0
+        self._begun = False
+        self.head: http.Response | None = None
+        self.complete = False
+        self.has_body = True
+        self.until_close = False  # the body ends with the connection
+        self.reusable = False  # the connection may carry another request
+
+    def feed(self, data: bytes) -> None:
+        """Read on.
+
+        Raises:
+            ValueError: this is no answer that is understood here; the text says why, and quotes nothing.
+        """
+        if self.complete:
+            raise ValueError("bytes after the end of the answer")
+        try:
+            self._parser.feed_data(data)
+        except httptools.HttpParserUpgrade:
+            raise ValueError("the provider switched protocols") from None
+        except httptools.HttpParserError as error:
+            raise ValueError(f"not valid HTTP/1.1: {type(error).__name__}") from None
+
+    def take_body(self) -> bytes:
+        """Return what has come of the body since the last call."""
+        pieces, self._body = self._body, []
+        return pieces[0] if len(pieces) == 1 else b"".join(pieces)
+
+    def close(self) -> bool:
+        """The connection has ended: tell whether that was the answer's end."""
+        if self.until_close and not self.complete:
+            self.complete = True
+        return self.complete
+
+    # What llhttp calls
+
+    def on_message_begin(self) -> None:
+        if self.complete:
+            self.reusable = False  # it sends what nobody asked for
+            raise ValueError("a second answer")
+        self._fields, self._reason = [], b""
+
+    def on_status(self, reason: bytes) -> None:
+        self._reason += reason
+
+    def on_header(self, name: bytes, value: bytes) -> None:
+        if self.head is None:  # what follows the body is a trailer, which nobody needs
+            self._fields.append((name, value.strip(b" \t")))
+
+    def on_headers_complete(self) -> None:
+        status = self._parser.get_status_code()
+        if status < 200:
+            self._interim += 1
+            if status == 101 or self._interim > INTERIM_MAX:
+                raise ValueError("an interim answer that is not understood")
+            self._begun = False
+            return
+        self._begun = True
+        framing = {lower: value for name, value in self._fields if (lower := name.lower()) in {b"content-length", b"transfer-encoding"}}
+        is_chunked = framing.get(b"transfer-encoding", b"").lower().endswith(b"chunked")
+        self.has_body = status not in _BODILESS and framing.get(b"content-length") != b"0"
+        self.until_close = status not in _BODILESS and b"content-length" not in framing and not is_chunked
+        self.head = http.Response(b"HTTP/1.1", status, self._reason, http.Headers(self._fields), None, None, time.time(), None)
+
+    def on_body(self, body: bytes) -> None:
+        self._body.append(body)
+
+    def on_message_complete(self) -> None:
+        if self._begun and not self.complete:
+            self.complete = True
+            self.reusable = self._parser.should_keep_alive() and not self.until_close
