@@ -138,7 +138,7 @@ def _read_event(item: object, *, oldest: int, newest: int) -> ReportedEvent:
         _text(item, "model", ""),
         _text(item, "task_type", "general"),
         _text(item, "source", "api"),
-        _text(item, "workspace", ""),
+        _workspace(item),
         tokens[0],
         tokens[1],
         tokens[2],
@@ -168,6 +168,14 @@ def _text(item: Mapping[str, Any], name: str, default: str) -> str:
     if len(value) > TEXT_LENGTH_MAX:
         raise FieldFault(name, f"{name} must have at most {TEXT_LENGTH_MAX} characters")
     return value.strip() or default
+
+
+def _workspace(item: Mapping[str, object]) -> str:
+    """Return the name of a workspace, which unlike other texts makes something: it is one that people can read."""
+    name = _text(item, "workspace", "")
+    if not name.isprintable():
+        raise FieldFault("workspace", "workspace must be printable")
+    return name
 
 
 def _odd_tokens(value: object, name: str) -> int:
