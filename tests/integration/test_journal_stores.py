@@ -77,7 +77,7 @@ async def test_two_starters_claim_the_same_instance(database_url: str, redis_url
     await pool.close()
 
 
-@pytest.mark.parametrize("reading", ["_read_redis", "_read_metas", "_read_journal"])
+@pytest.mark.parametrize("reading", ["read_redis", "_read_metas", "_read_journal"])
 async def test_a_starter_that_another_overtakes_between_two_readings_joins_it(
     database_url: str, redis_url: str, monkeypatch: pytest.MonkeyPatch, reading: str
 ) -> None:
