@@ -24,6 +24,8 @@ AsJson = Annotated[bool, typer.Option("--json", help="Print JSON for programs.")
 ConfigFile = Annotated[Path | None, typer.Option("--config", metavar="FILE", help="Settings file (LEVEL5_CONFIG).", show_default=False)]
 Home = Annotated[Path | None, typer.Option("--home", metavar="DIR", help="Folder of the appliance (LEVEL5_HOME).", show_default=False)]
 Sandbox = Annotated[bool | None, typer.Option("--sandbox/--real", help="Which appliance, where both run on one home.", show_default=False)]
+FOLDED_WIDTH = 40
+
 AccountName = Annotated[str, typer.Argument(metavar="ACCOUNT", help="Its id, deposit code or api_token.", show_default=False)]
 
 
@@ -86,17 +88,19 @@ def print_fields(rows: Sequence[tuple[str, object]]) -> None:
         sys.stdout.write(f"{name.ljust(width)}  {value}\n")
 
 
-def print_table(columns: Sequence[str], rows: Sequence[Sequence[object]]) -> None:
-    """Print rows under their columns; figures stand to the right."""
-    table = Table(box=None, pad_edge=False, header_style="bold")
+def print_table(columns: Sequence[str], rows: Sequence[Sequence[object]], *, folded: Sequence[str] = ()) -> None:
+    """Print rows under their columns; figures stand to the right. Columns that are `folded` hold sentences, which may take several lines."""
+    table, width = Table(box=None, pad_edge=False, header_style="bold"), 0
     for index, column in enumerate(columns):
         figures = bool(rows) and all(isinstance(row[index], int) or _is_amount(row[index]) for row in rows)
-        table.add_column(column, justify="right" if figures else "left", no_wrap=True)
+        table.add_column(column, justify="right" if figures else "left", no_wrap=column not in folded)
+        widest = max(len(column), *(len(str(row[index])) for row in rows), 0)
+        width += (min(widest, FOLDED_WIDTH) if column in folded else widest) + 2  # blanks between
     for row in rows:
         table.add_row(*(str(cell) for cell in row))
-    console = Console(highlight=False, markup=False, emoji=False)
-    # Piped into a program or a narrow window, a table must not lose its last columns.
-    console.print(table, width=max(console.width, 200) if not console.is_terminal else None, crop=False, overflow="ignore")
+    # Piped into a program or shown in a narrow window, a table must not lose its last columns: signatures are there to be copied.
+    console = Console(highlight=False, markup=False, emoji=False, width=max(Console().width, width))
+    console.print(table, crop=False, overflow="ignore")
 
 
 def _is_amount(cell: object) -> bool:

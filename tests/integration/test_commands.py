@@ -3,57 +3,20 @@
 import json
 import os
 from collections.abc import Iterator
-from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import httpx
 import pytest
 import redis
 
-from cli.main import main
 from tests.fakes.appliance import Appliance, appliance
+from tests.fakes.terminal import Terminal
 
 
 @pytest.fixture(scope="module")
 def running(store_home: Path) -> Iterator[Appliance]:
     with appliance(store_home, workers=1) as made:
         yield made
-
-
-@dataclass
-class Terminal:
-    """The operator's second terminal. Commands run in this process: starting one takes longer than its work."""
-
-    monkeypatch: pytest.MonkeyPatch
-    capsys: pytest.CaptureFixture[str]
-
-    def call(self, *arguments: str) -> tuple[int, str, str]:
-        try:
-            main(arguments)
-        except SystemExit as end:
-            code = int(end.code or 0)
-        else:
-            code = 0
-        said = self.capsys.readouterr()
-        return code, said.out, said.err
-
-    def run(self, *arguments: str) -> str:
-        code, output, errors = self.call(*arguments)
-        assert code == 0, output + errors
-        return output
-
-    def ask(self, *arguments: str) -> Any:
-        return json.loads(self.run(*arguments, "--json"))
-
-    def failure(self, *arguments: str) -> str:
-        """Run a command that must fail, and return its one line."""
-        code, output, errors = self.call(*arguments)
-        assert code == 1, output + errors
-        assert output == ""
-        assert errors.startswith("level5: ")
-        assert len(errors.splitlines()) == 1, errors
-        return errors
 
 
 @pytest.fixture
@@ -233,6 +196,7 @@ def test_a_shard_is_rebuilt_when_told_to(terminal: Terminal, running: Appliance)
 
 def test_every_command_has_help(terminal: Terminal) -> None:
     top = terminal.run("--help")
-    for command in ("up", "gateway", "control", "poster", "migrate", "doctor", "accounts", "tokens", "credit", "prices", "verify", "rebuild", "version"):
+    commands = ("up", "gateway", "control", "poster", "chainwatch", "migrate", "doctor", "accounts", "tokens", "credit", "deposits", "prices", "verify")
+    for command in (*commands, "rebuild", "version"):
         assert command in top
         assert "Usage" in terminal.run(command, "--help")
