@@ -18,7 +18,11 @@ def ports_of(settings: Settings) -> list[tuple[str, str, int]]:
         ("metrics.port", settings.metrics.host, settings.metrics.port),
     ]
     if settings.mode == "sandbox":
-        simulated = {"provider_port": settings.sandbox.provider_port, "chain_port": settings.sandbox.chain_port, "chain_ws_port": settings.sandbox.chain_ws_port}
+        simulated = {
+            "provider_port": settings.sandbox.provider_port,
+            "chain_port": settings.sandbox.chain_port,
+            "chain_ws_port": settings.sandbox.chain_ws_port,
+        }
         found += [(f"sandbox.{name}", "127.0.0.1", port) for name, port in simulated.items()]
     return found
 
