@@ -4,6 +4,7 @@ import base64
 import json
 import os
 import signal
+import socket
 import subprocess
 import sys
 import time
@@ -207,9 +208,9 @@ def test_the_faucet_and_the_switches_say_what_is_wrong(tmp_path: Path) -> None:
 
 
 def test_a_port_that_is_taken_ends_the_process_with_a_reason(tmp_path: Path) -> None:
-    with a_process(tmp_path / "one") as made:
-        environment = os.environ | {"LEVEL5_HOME": str(tmp_path / "two"), "LEVEL5_MODE": "sandbox"}
-        command = [sys.executable, "-m", "sandbox.chain", "--port", str(made.port), "--ws-port", str(made.ws_port)]
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        environment = os.environ | {"LEVEL5_HOME": str(tmp_path), "LEVEL5_MODE": "sandbox"}
+        command = [sys.executable, "-m", "sandbox.chain", "--port", str(taken.getsockname()[1]), "--ws-port", "1"]
         done = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=30)
 
     assert done.returncode == 1
