@@ -6,12 +6,13 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, Final, Protocol
 
-from chainwatch.errors import BadAnswer
+from chainwatch.errors import BadAnswer, RefusedCall
 
 PAGE_ROWS_MAX: Final = 1000  # what nodes give at most
 SIGNATURE_LENGTH_MAX: Final = 88
 SLOT_MAX: Final = 2**63 - 1  # what the journal can hold
 ACCOUNT_BYTES_MAX: Final = 64 * 1024
+INVALID_PARAMS: Final = -32602
 
 
 class Caller(Protocol):
@@ -107,8 +108,13 @@ async def list_block_rows(caller: Caller, slot: int, address: str) -> list[Row]:
         SlotSkipped: there is no block in this slot.
         HistoryMissing: the provider does not have it any more.
     """
-    options = {"transactionDetails": "accounts", "rewards": False, "commitment": "finalized", "maxSupportedTransactionVersion": 0}
-    answer = await caller.call("getBlock", slot, options)
+    options: dict[str, object] = {"rewards": False, "commitment": "finalized", "maxSupportedTransactionVersion": 0}
+    try:
+        answer = await caller.call("getBlock", slot, {**options, "transactionDetails": "accounts"})
+    except RefusedCall as refusal:
+        if refusal.code != INVALID_PARAMS:
+            raise
+        answer = await caller.call("getBlock", slot, {**options, "transactionDetails": "full", "encoding": "json"})  # the short form is not known everywhere
     try:
         found = [one for one in answer["transactions"] if address in _keys_of(one)]
         return [Row(_signature(one["transaction"]["signatures"][0]), slot, one["meta"]["err"] is not None) for one in found]

@@ -163,10 +163,7 @@ class Fetcher:
             answer = await read_transaction_answer(other, move.row.signature)
         if answer is None:
             raise Gap(f"{other.host} does not have transaction {move.row.signature}")
-        try:
-            transaction, change = self._decode(answer, move.row.signature, other)
-        except BadAnswer:
-            return False
+        transaction, change = self._decode(answer, move.row.signature, other)  # one that forges shows nothing, for or against
         is_same_wire = (transaction.wire.message, transaction.wire.signatures) == (move.transaction.wire.message, move.transaction.wire.signatures)
         is_same_end = (transaction.slot, transaction.meta.failed) == (move.slot, move.transaction.meta.failed)
         return is_same_wire and is_same_end and change == move.change
