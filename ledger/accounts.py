@@ -1,50 +1,38 @@
 """Accounts, their tokens, and what an operator does to them: each one change of the journal, which Redis is then owed."""
 
-import asyncio
-import json
 import re
 import secrets
 import uuid
 from collections.abc import Sequence
 from typing import Any, Final
 
-import structlog
-
+from ledger.account_changes import TOO_MUCH, AccountChanges
 from ledger.account_values import Account, Credit, KeyReused, NewAccount, Token
-from ledger.balances import Balances
-from ledger.change_rows import Change, record_change
-from ledger.changes import apply_due, read_open_meta, require_current
+from ledger.change_rows import Change
+from ledger.changes import read_open_meta
 from ledger.entries import AccountId
-from ledger.errors import BalanceUnavailable, JournalUnavailable, UnknownAccount, UnknownToken
-from ledger.holds import ShardMeta
-from ledger.journal import JournalWriter, Pool, driver, journal_answers, journal_transaction, lock_shards, now_ms, read_figures
+from ledger.errors import UnknownAccount, UnknownToken
+from ledger.journal import journal_answers, now_ms
 from ledger.money import AMOUNT_MAX
-from ledger.postings import GRANTS, body_digest, key_digest
+from ledger.postings import GRANTS
 from ledger.queries import SQL
 from ledger.tokens import choose_shard, mint_token, new_token_id, parse_token
 
 __all__ = ["Account", "Accounts", "Credit", "KeyReused", "NewAccount", "Token"]
 
-log = structlog.get_logger("ledger")
-
-APPLY_TRIES: Final = 4
-APPLY_PAUSE_SECONDS: Final = 0.1
 NAME_LENGTH_MAX: Final = 200
 LIST_MAX: Final = 1000
 _DEPOSIT_CODE = re.compile(r"[0-9A-F]{16}")
+_TIER = re.compile(r"[a-z0-9][a-z0-9_-]{0,39}")
 _CREDIT_KEY = re.compile(r"[\x21-\x7e]{1,200}")
-_TOO_MUCH: Final = "a credit is above zero, and no account can hold 2^53 microunits"
 STATUSES: Final = ("active", "suspended", "closed")
 
 
-class Accounts:
+class Accounts(AccountChanges):
     """Every method is one transaction of the journal, followed by its application to Redis.
 
     Any of them raises JournalUnavailable where Postgres does not answer; repeating is then right.
     """
-
-    def __init__(self, pool: Pool, balances: Balances) -> None:
-        self._pool, self._balances = pool, balances
 
     async def create(self, name: str | None = None, tier: str = "free") -> NewAccount:
         """Open an account with one token; on return it is usable.
@@ -62,10 +50,12 @@ class Accounts:
             "kind": "open", "created_at": now_ms(), "public_id": public_id, "deposit_code": secrets.token_hex(8).upper(),
             "name": _checked_name(name), "tier": tier, "token_id": token_id, "digest": token.digest,
         }  # fmt: skip
-        fields = {"status": "active", "balance": "0", "held": "0", "holds": "0", "n": "0", "charged": "0", f"t:{token.digest}": "1"}
+        fields = {
+            "status": "active", "balance": "0", "held": "0", "holds": "0", "n": "0", "charged": "0", "org": public_id, "tier": tier, f"t:{token.digest}": "1",
+        }  # fmt: skip
         change = Change(account=account, key=f"open:{public_id}", amount=0, fields=fields, detail=detail)
-        await self._record(shard, change, meta=meta)
-        await self._apply(shard, required=True)
+        await self.record(shard, change, meta=meta)
+        await self.apply(shard, required=True)
         return NewAccount(account=await self._by("account_by_id", account), api_token=text, token_id=token_id)
 
     async def find(self, text: str) -> Account:
@@ -100,13 +90,13 @@ class Accounts:
             ValueError: the amount is not above zero or too large, or the key is not 1 to 200 visible characters.
         """
         if not 0 < amount <= AMOUNT_MAX:
-            raise ValueError(_TOO_MUCH)
+            raise ValueError(TOO_MUCH)
         if key is not None and not _CREDIT_KEY.fullmatch(key):
             raise ValueError("an idempotency key is 1 to 200 visible ASCII characters")
         detail = {"kind": "credit", "created_at": now_ms(), "type": "CREDIT", "house": GRANTS, "reason": reason, "actor": actor}
         change = Change(account=account.id, key=f"credit:{key or uuid.uuid4()}", amount=amount, fields={}, detail=detail)
-        balance_after = await self._record(account.shard, change)
-        applied = await self._apply(account.shard, required=False)
+        balance_after = await self.record(account.shard, change)
+        applied = await self.apply(account.shard)
         return Credit(key=change.key, amount=amount, balance_after=balance_after, applied=applied)
 
     async def set_status(self, account: Account, status: str, reason: str) -> None:
@@ -126,6 +116,17 @@ class Accounts:
             raise ValueError("a line is zero or more microunits")
         detail = {"kind": "line", "created_at": now_ms(), "line": line}
         await self._change(account, f"line:{uuid.uuid4()}", {"line": "" if line is None else str(line)}, detail)
+
+    async def set_tier(self, account: Account, tier: str, reason: str) -> None:
+        """Put an account into a tier; what a tier allows is configured, not stored.
+
+        Raises:
+            ValueError: the name is not one of up to 40 lower-case letters, digits and signs.
+        """
+        if not _TIER.fullmatch(tier):
+            raise ValueError("a tier is named by up to 40 lower-case letters, digits and signs")
+        detail = {"kind": "tier", "created_at": now_ms(), "tier": tier, "reason": reason}
+        await self._change(account, f"tier:{uuid.uuid4()}", {"tier": tier}, detail)
 
     async def create_token(self, account: Account, name: str | None = None) -> tuple[str, str]:
         """Give an account a further api_token; return its text, which is kept nowhere, and its id."""
@@ -148,8 +149,8 @@ class Accounts:
         if row["revoked_at"] is None:
             detail = {"kind": "revoke", "created_at": now_ms(), "token_id": token_id, "digest": row["digest"]}
             change = Change(account=AccountId(row["account_id"]), key=f"revoke:{token_id}", amount=0, fields={f"t:{row['digest']}": "0"}, detail=detail)
-            await self._record(row["shard"], change)
-        await self._apply(row["shard"], required=False)
+            await self.record(row["shard"], change)
+        await self.apply(row["shard"])
 
     async def list_tokens(self, account: Account) -> Sequence[Token]:
         """Return all tokens of an account, oldest first."""
@@ -165,68 +166,8 @@ class Accounts:
         return _account(row)
 
     async def _change(self, account: Account, key: str, fields: dict[str, str], detail: dict[str, Any]) -> None:
-        await self._record(account.shard, Change(account=account.id, key=key, amount=0, fields=fields, detail=detail))
-        await self._apply(account.shard, required=False)
-
-    async def _record(self, shard: int, change: Change, *, meta: ShardMeta | None = None) -> int | None:
-        """Write a change; return the journal's balance after it, or None where the key is known with the same content."""
-        try:
-            return await self._record_once(shard, change, meta=meta)
-        except driver.UniqueViolationError:
-            # Another shard's change took the same key meanwhile; it is known now.
-            return await self._record_once(shard, change, meta=meta)
-
-    async def _record_once(self, shard: int, change: Change, *, meta: ShardMeta | None) -> int | None:
-        hot = meta or await self._glance(shard)
-        async with journal_transaction(self._pool) as connection:
-            positions = await lock_shards(connection, [shard])
-            require_current(positions[shard], hot)
-            known = await connection.fetchrow(SQL["known_keys"], [key_digest(change.key)])
-            if known is not None:
-                await self._require_same(connection, change)
-                return None
-            writer = JournalWriter(connection, positions, await read_figures(connection, [change.account]))
-            if change.amount and writer.figures[change.account].balance + change.amount > AMOUNT_MAX:
-                raise ValueError(_TOO_MUCH)  # Redis would refuse it, and with it every later change of the shard
-            await record_change(writer, shard, change)
-            await writer.flush()
-            return writer.figures[change.account].balance
-
-    async def _require_same(self, connection: Any, change: Change) -> None:
-        """Compare with what the key stands for; a repeat has another time only."""
-        row = (await connection.fetch(SQL["journal_by_key"], [key_digest(change.key)]))[0]
-        again = Change(
-            account=change.account, key=change.key, amount=change.amount, fields=change.fields,
-            detail={**change.detail, "created_at": json.loads(row["detail"])["created_at"]},
-        )  # fmt: skip
-        if body_digest(again.transaction) != row["body_sha256"]:
-            raise KeyReused(f"{change.key} was given before, for something else")
-
-    async def _glance(self, shard: int) -> ShardMeta | None:
-        try:
-            return await self._balances.read_meta(shard)
-        except BalanceUnavailable:
-            return None
-
-    async def _apply(self, shard: int, *, required: bool) -> bool:
-        """Apply what is due at once; without an answer the poster does it later.
-
-        Raises:
-            BalanceUnavailable: it is `required` and Redis did not take it.
-        """
-        for attempt in range(APPLY_TRIES):
-            try:
-                await apply_due(self._pool, self._balances, shard)
-            except (BalanceUnavailable, JournalUnavailable) as error:
-                if not required:
-                    log.warning("change_waits", shard=shard, error=str(error))
-                    return False
-                if attempt == APPLY_TRIES - 1:
-                    raise
-                await asyncio.sleep(APPLY_PAUSE_SECONDS)
-            else:
-                return True
-        return False
+        await self.record(account.shard, Change(account=account.id, key=key, amount=0, fields=fields, detail=detail))
+        await self.apply(account.shard)
 
 
 def _account(row: Any) -> Account:

@@ -1,19 +1,21 @@
 """Changes that the journal makes and Redis is owed: one shape, written once here, whoever makes them.
 
 The detail of a change holds all of it: an account, a token or a credit can be made again from it when an
-older journal is restored. Kinds: open, token, revoke, status, line, credit, deposit; late charges (charge,
-adjust) bring their journal row with them.
+older journal is restored. Kinds: open, token, revoke, status, line, tier, key, key_revoke, workspace, credit,
+deposit; late charges (charge, adjust) bring their journal row with them.
 """
 
 import json
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Final
 
 from ledger.entries import AccountId
 from ledger.journal import AccountFigures, JournalWriter, moment
 from ledger.postings import Transaction, customer
 from ledger.queries import SQL
+
+MONEY_IN: Final = ("credit", "deposit")  # what makes an account one that ever had money
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -49,12 +51,16 @@ async def record_change(writer: JournalWriter, shard: int, change: Change) -> tu
     Returns its number among the shard's due changes and that of its journal row.
     """
     await _take_effect(writer, shard, change)
+    fields = dict(change.fields)
+    if change.amount > 0 and change.detail["kind"] in MONEY_IN:
+        await writer.connection.execute(SQL["set_funded"], change.account)
+        fields["funded"] = "1"
     journal_seq = change.journal_seq if change.journal_seq is not None else writer.add_transaction(shard, change.transaction)
     position = writer.positions[shard]
     position.due_seq += 1
     at = moment(int(change.detail["created_at"]))
     await writer.connection.execute(
-        SQL["insert_due"], shard, position.due_seq, change.account, change.key, change.amount, json.dumps(dict(change.fields)), change.text, journal_seq, at
+        SQL["insert_due"], shard, position.due_seq, change.account, change.key, change.amount, json.dumps(fields), change.text, journal_seq, at
     )
     return position.due_seq, journal_seq
 
@@ -75,6 +81,14 @@ async def _take_effect(writer: JournalWriter, shard: int, change: Change) -> Non
             await connection.execute(SQL["set_status"], account, detail["status"])
         case "line":
             await connection.execute(SQL["set_line"], account, detail["line"])
+        case "tier":
+            await connection.execute(SQL["set_tier"], account, detail["tier"])
+        case "key":
+            await connection.execute(SQL["insert_key"], detail["key_id"], account, detail["digest"], detail["name"], detail["prefix"], at)
+        case "key_revoke":
+            await connection.execute(SQL["revoke_key"], detail["key_id"], at)
+        case "workspace":
+            await connection.execute(SQL["insert_workspace"], detail["workspace_id"], account, detail["name"], detail["slug"], at)
         case "deposit":
             # A page that is being recorded looks for its credits behind the same lock: one of the two sees the other.
             await connection.fetchrow(SQL["share_vault"], detail["genesis"], detail["vault"])

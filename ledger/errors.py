@@ -117,3 +117,31 @@ class ClaimSpent(LedgerError):
 
 class ClaimExpired(LedgerError):
     """The claim's time is over; open another one."""
+
+
+class UnknownKey(LedgerError):
+    """No open account has this ingest key, or it is malformed or revoked. Only an open shard says so."""
+
+
+class TooManyKeys(LedgerError):
+    """The account has as many active ingest keys as it may have; nothing changed."""
+
+
+class WorkspaceRefused(LedgerError):
+    """The tier has no room for a further workspace; `cap` is how many it has."""
+
+    def __init__(self, cap: int) -> None:
+        super().__init__(f"the tier has {cap} workspaces")
+        self.cap = cap
+
+
+class RequestEnded(LedgerError):
+    """The request was given up on, and somebody else has taken its place; nothing was recorded."""
+
+
+class AccountExhausted(LedgerError):
+    """The account is so far below zero that the books take no more reported usage; nothing changed. `balance` in microunits."""
+
+    def __init__(self, balance: int) -> None:
+        super().__init__(f"balance {balance} microunits")
+        self.balance = balance

@@ -1,4 +1,4 @@
-"""The SQL of `queries.sql`, by name."""
+"""The SQL of `queries.sql` and `ingest_queries.sql`, by name."""
 
 import re
 from importlib.resources import files
@@ -20,4 +20,4 @@ def read_queries(text: str) -> dict[str, str]:
     return {name: body.strip().rstrip(";") for name, body in zip(names, bodies, strict=True)}
 
 
-SQL: Final = read_queries((files("ledger") / "queries.sql").read_text(encoding="utf-8"))
+SQL: Final = read_queries("\n".join((files("ledger") / name).read_text(encoding="utf-8") for name in ("queries.sql", "ingest_queries.sql")))

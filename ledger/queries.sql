@@ -48,7 +48,7 @@ INSERT INTO rollups_hourly (
 SELECT * FROM unnest(
     $1::smallint[], $2::bigint[], $3::timestamptz[], $4::text[], $5::text[],
     $6::bigint[], $7::bigint[], $8::bigint[], $9::bigint[], $10::bigint[], $11::bigint[], $12::bigint[])
-ON CONFLICT (shard, account_id, hour, provider, model) DO UPDATE SET
+ON CONFLICT (shard, account_id, hour, provider, model, reported) DO UPDATE SET
     requests = rollups_hourly.requests + excluded.requests,
     input_tokens = rollups_hourly.input_tokens + excluded.input_tokens,
     output_tokens = rollups_hourly.output_tokens + excluded.output_tokens,

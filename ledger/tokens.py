@@ -37,8 +37,8 @@ def choose_shard(account: AccountId) -> int:
 
 def mint_token(account: AccountId, shard: int) -> tuple[str, ApiToken]:
     """Return a new api_token's text, which is shown once and never stored, and what is kept of it."""
-    text = f"l5_{_encode(account * SHARDS + shard)}_{secrets.token_hex(32)}"
-    return text, ApiToken(account, shard, _digest(text))
+    text = f"l5_{write_address(account, shard)}_{secrets.token_hex(32)}"
+    return text, ApiToken(account, shard, digest_of(text))
 
 
 def parse_token(text: str) -> ApiToken:
@@ -50,10 +50,25 @@ def parse_token(text: str) -> ApiToken:
     match = _TOKEN.fullmatch(text)
     if match is None:
         raise UnknownToken("malformed")
-    address = _decode(match[1])
-    if address > ADDRESS_MAX or _encode(address) != match[1]:
+    account, shard = read_address(match[1])
+    return ApiToken(account, shard, digest_of(text))
+
+
+def write_address(account: AccountId, shard: int) -> str:
+    """Return the part of a token or key that says where it belongs."""
+    return _encode(account * SHARDS + shard)
+
+
+def read_address(text: str) -> tuple[AccountId, int]:
+    """Return account and shard out of that part, which is of the alphabet's characters.
+
+    Raises:
+        UnknownToken: it is not written the one way that `write_address` writes it.
+    """
+    address = _decode(text)
+    if address > ADDRESS_MAX or _encode(address) != text:
         raise UnknownToken("malformed")
-    return ApiToken(AccountId(address // SHARDS), address % SHARDS, _digest(text))
+    return AccountId(address // SHARDS), address % SHARDS
 
 
 def new_token_id() -> str:
@@ -69,7 +84,8 @@ def new_request_id() -> RequestId:
     return RequestId(f"{digits[:8]}-{digits[8:12]}-{digits[12:16]}-{digits[16:20]}-{digits[20:]}")
 
 
-def _digest(text: str) -> str:
+def digest_of(text: str) -> str:
+    """Return what is kept of a token or key."""
     return hashlib.sha256(text.encode()).hexdigest()
 
 

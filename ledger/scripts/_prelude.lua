@@ -86,3 +86,18 @@ end
 local function charge_account(account, charge)
   redis.call('HINCRBY', account_key(account), 'charged', text(charge))
 end
+
+-- The month (UTC) of a moment as a number such as 202611: days since March of year 0, because years that begin in March
+-- have their leap day at the end.
+local function month_of(ms)
+  local days = math.floor(ms / 86400000) + 719468
+  local era = math.floor(days / 146097)
+  local day = days - era * 146097
+  local year = math.floor((day - math.floor(day / 1460) + math.floor(day / 36524) - math.floor(day / 146096)) / 365)
+  local month = math.floor((5 * (day - (365 * year + math.floor(year / 4) - math.floor(year / 100))) + 2) / 153)
+  year = year + era * 400
+  if month >= 10 then
+    return (year + 1) * 100 + month - 9
+  end
+  return year * 100 + month + 3
+end

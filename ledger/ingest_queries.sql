@@ -1,0 +1,130 @@
+-- name: set_tier
+UPDATE accounts SET tier = $2 WHERE id = $1;
+
+-- name: set_funded
+UPDATE accounts SET funded = true WHERE id = $1 AND NOT funded;
+
+-- name: insert_key
+INSERT INTO ingest_keys (key_id, account_id, digest, name, prefix, created_at) VALUES ($1, $2, $3, $4, $5, $6);
+
+-- name: revoke_key
+UPDATE ingest_keys SET revoked_at = coalesce(revoked_at, $2) WHERE key_id = $1;
+
+-- name: count_keys
+SELECT count(*) FROM ingest_keys WHERE account_id = $1 AND revoked_at IS NULL;
+
+-- name: list_keys
+SELECT key_id, account_id, name, prefix, created_at, last_used_at, revoked_at FROM ingest_keys WHERE account_id = $1 ORDER BY created_at, key_id;
+
+-- name: find_key
+SELECT key_id, account_id, name, prefix, created_at, last_used_at, revoked_at FROM ingest_keys WHERE key_id = $1;
+
+-- name: key_to_revoke
+SELECT ingest_keys.account_id, ingest_keys.digest, ingest_keys.revoked_at, accounts.shard
+FROM ingest_keys JOIN accounts ON accounts.id = ingest_keys.account_id WHERE key_id = $1;
+
+-- name: use_keys
+UPDATE ingest_keys SET last_used_at = used.at FROM unnest($1::text[], $2::timestamptz[]) AS used (key_id, at)
+WHERE ingest_keys.key_id = used.key_id AND (last_used_at IS NULL OR last_used_at < used.at);
+
+-- name: rebuild_keys
+SELECT ingest_keys.account_id, ingest_keys.digest, ingest_keys.key_id
+FROM ingest_keys JOIN accounts ON accounts.id = ingest_keys.account_id WHERE accounts.shard = $1 AND revoked_at IS NULL;
+
+-- name: rebuild_months
+-- The latest month of each account: no other one counts any more.
+SELECT DISTINCT ON (usage_months.account_id) usage_months.account_id, month, tokens
+FROM usage_months JOIN accounts ON accounts.id = usage_months.account_id WHERE accounts.shard = $1
+ORDER BY usage_months.account_id, month DESC;
+
+-- name: insert_workspace
+INSERT INTO workspaces (id, account_id, name, slug, created_at) VALUES ($1, $2, $3, $4, $5);
+
+-- name: find_workspace
+SELECT id, name, slug FROM workspaces WHERE account_id = $1 AND (id = $2 OR slug = $3) ORDER BY id <> $2 LIMIT 1;
+
+-- name: list_workspaces
+SELECT id, name, slug FROM workspaces WHERE account_id = $1 ORDER BY created_at, id;
+
+-- name: account_tier
+SELECT tier, public_id FROM accounts WHERE id = $1;
+
+-- name: add_months
+INSERT INTO usage_months (account_id, month, tokens, events, amount)
+SELECT account_id, month, least(tokens, 9007199254740991), events, amount
+FROM unnest($1::bigint[], $2::integer[], $3::bigint[], $4::bigint[], $5::bigint[]) AS new (account_id, month, tokens, events, amount)
+ON CONFLICT (account_id, month) DO UPDATE SET
+    tokens = least(usage_months.tokens + excluded.tokens, 9007199254740991),
+    events = usage_months.events + excluded.events,
+    amount = usage_months.amount + excluded.amount;
+
+-- name: add_reported_rollups
+-- The counts are what others say: no sum of them may overflow and stop the poster.
+INSERT INTO rollups_hourly (
+    shard, account_id, hour, provider, model, reported, requests, input_tokens, output_tokens, cache_write_tokens, cache_read_tokens, amount, provider_cost)
+SELECT shard, account_id, hour, provider, model, true, requests, input_tokens, output_tokens, cache_write_tokens, cache_read_tokens, amount, 0
+FROM unnest(
+    $1::smallint[], $2::bigint[], $3::timestamptz[], $4::text[], $5::text[], $6::bigint[], $7::bigint[], $8::bigint[], $9::bigint[], $10::bigint[], $11::bigint[])
+    AS new (shard, account_id, hour, provider, model, requests, input_tokens, output_tokens, cache_write_tokens, cache_read_tokens, amount)
+ON CONFLICT (shard, account_id, hour, provider, model, reported) DO UPDATE SET
+    requests = rollups_hourly.requests + excluded.requests,
+    input_tokens = least(rollups_hourly.input_tokens::numeric + excluded.input_tokens, 9223372036854775807),
+    output_tokens = least(rollups_hourly.output_tokens::numeric + excluded.output_tokens, 9223372036854775807),
+    cache_write_tokens = least(rollups_hourly.cache_write_tokens::numeric + excluded.cache_write_tokens, 9223372036854775807),
+    cache_read_tokens = least(rollups_hourly.cache_read_tokens::numeric + excluded.cache_read_tokens, 9223372036854775807),
+    amount = rollups_hourly.amount + excluded.amount;
+
+-- name: read_claims
+SELECT key_sha256, body_sha256, request_id, line, answer, taken_at > now() - make_interval(secs => $3) AS in_flight
+FROM ingest_claims WHERE account_id = $1 AND key_sha256 = ANY($2::bytea[]);
+
+-- name: take_claims
+INSERT INTO ingest_claims (account_id, key_sha256, body_sha256, request_id, line, taken_at, created_at)
+SELECT $1, key_sha256, body_sha256, $2, line, now(), now()
+FROM unnest($3::bytea[], $4::bytea[], $5::smallint[]) AS new (key_sha256, body_sha256, line)
+ORDER BY key_sha256
+ON CONFLICT (account_id, key_sha256) DO NOTHING RETURNING key_sha256;
+
+-- name: take_over_claims
+-- Only from the one whose request is known to be over: whoever else took it over meanwhile has it.
+UPDATE ingest_claims SET request_id = $2, line = taken.line, taken_at = now()
+FROM unnest($3::bytea[], $4::text[], $5::smallint[]) AS taken (key_sha256, request_id, line)
+WHERE ingest_claims.account_id = $1 AND ingest_claims.key_sha256 = taken.key_sha256 AND ingest_claims.request_id = taken.request_id AND answer IS NULL
+RETURNING ingest_claims.key_sha256;
+
+-- name: answer_claims
+UPDATE ingest_claims SET answer = given.answer FROM unnest($3::bytea[], $4::text[]) AS given (key_sha256, answer)
+WHERE ingest_claims.account_id = $1 AND ingest_claims.key_sha256 = given.key_sha256 AND ingest_claims.request_id = $2 AND ingest_claims.answer IS NULL;
+
+-- name: release_claims
+DELETE FROM ingest_claims WHERE account_id = $1 AND request_id = $2 AND key_sha256 = ANY($3::bytea[]) AND answer IS NULL;
+
+-- name: restore_claims
+INSERT INTO ingest_claims (account_id, key_sha256, body_sha256, request_id, line, taken_at, created_at)
+SELECT $1, key_sha256, body_sha256, $2, line, to_timestamp(0), $6
+FROM unnest($3::bytea[], $4::bytea[], $5::smallint[]) AS old (key_sha256, body_sha256, line)
+ON CONFLICT (account_id, key_sha256) DO NOTHING;
+
+-- name: forget_claims
+DELETE FROM ingest_claims WHERE created_at < now() - make_interval(days => $1);
+
+-- name: export_usage
+SELECT usage_events.seq, usage_events.line, usage_events.request_id, provider, model, operation, input_tokens, output_tokens, reasoning_tokens,
+    cache_write_5m_tokens, cache_write_1h_tokens, cache_read_tokens, usage_events.amount, estimated, unpriced, task_type, source, external_ref, user_id,
+    occurred_at, settled_at, workspaces.name AS workspace, workspace_id
+FROM usage_events LEFT JOIN workspaces ON workspaces.id = workspace_id
+WHERE usage_events.account_id = $1 AND settled_at >= $2 AND settled_at < $3 AND NOT superseded
+    AND (settled_at, usage_events.seq, usage_events.line) > ($4, $5, $6)
+ORDER BY settled_at, usage_events.seq, usage_events.line LIMIT $7;
+
+-- name: audit_usage
+-- What the events of each reported request come to, in the order of the journal.
+SELECT seq, count(*) AS events, sum(amount) AS amount, sum(input_tokens + output_tokens + reasoning_tokens + cache_write_5m_tokens + cache_read_tokens) AS tokens
+FROM usage_events WHERE shard = $1 AND operation = 'reported' GROUP BY seq ORDER BY seq;
+
+-- name: audit_months
+SELECT usage_months.account_id, month, tokens, events, amount
+FROM usage_months JOIN accounts ON accounts.id = usage_months.account_id WHERE accounts.shard = $1;
+
+-- name: months_of
+SELECT account_id, month, tokens FROM usage_months WHERE account_id = ANY($1::bigint[]);

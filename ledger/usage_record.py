@@ -1,0 +1,168 @@
+"""The record of one ingest request: what the outbox carries, the journal hashes and keeps, and the posting reads. Pure.
+
+The form is compact, because every event passes through it five times: texts that events share stand once in `labels`
+(provider, model, task type, source, workspace, user), and an event is an array on a line of its own, by which the script
+that charges it leaves out what it refuses: label, input, output, cache read, cache write and reasoning tokens, cost, flags
+(1 estimated, 2 unpriced), milliseconds from `at` to its occurrence, and its external reference where it has one.
+"""
+
+import itertools
+import json
+from base64 import b64decode, b64encode
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from typing import Any, Final
+
+from ledger.entries import RequestId
+from ledger.ingest_values import COST_MAX, ITEMS_MAX, TEXT_LENGTH_MAX, TOKENS_MAX, UsageItem
+
+ESTIMATED: Final = 1
+UNPRICED: Final = 2
+WHOLE_REQUEST: Final = -1
+_encode = json.JSONEncoder(separators=(",", ":"), ensure_ascii=False).encode
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ClaimMark:
+    """That this request carries an idempotency key: for the whole of it (line -1) or for one event. Digests of key and body."""
+
+    key_sha256: bytes
+    body_sha256: bytes
+    line: int = WHOLE_REQUEST
+
+
+@dataclass(frozen=True, slots=True)
+class UsageDraft:
+    """A request as the script gets it: `head` ends where the events begin, `items` has one a line; sums of all of them."""
+
+    head: str
+    items: str
+    tokens: int
+    cost: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class UsageRecord:
+    """A recorded request: its events that were recorded, and what the script added.
+
+    `lines` are the numbers of all events that were sent, `mask` says what became of each: 1 recorded, f over the free limit,
+    b over the balance; empty where all were recorded. `used` are the month's tokens before it, `balance` and `available` microunits after it.
+    `funded` tells that the account ever had money. `key_id` is the key that sent it, `rate_card` what estimates were made with, with mark-up or without.
+    """
+
+    request_id: RequestId
+    key_id: str
+    at: int
+    rate_card: str
+    markup: bool
+    items: tuple[UsageItem, ...]
+    lines: tuple[int, ...]
+    mask: str
+    month: int
+    used: int
+    balance: int
+    available: int
+    funded: bool
+    claims: tuple[ClaimMark, ...]
+
+    @property
+    def tokens(self) -> int:
+        """What counts into the month's quota."""
+        return sum(item.tokens for item in self.items)
+
+    @property
+    def cost(self) -> int:
+        """What the request cost, in microunits."""
+        return sum(item.cost for item in self.items)
+
+    @classmethod
+    def from_json(cls, text: str) -> "UsageRecord":
+        """Read the text that the script completed.
+
+        Raises:
+            ValueError: it is no such record.
+        """
+        try:
+            fields: dict[str, Any] = json.loads(text)
+            count, mask = fields["count"], fields["mask"]
+            lines = tuple(fields["lines"]) if "lines" in fields else tuple(range(count))
+            kept = [line for line, mark in zip(lines, mask, strict=True) if mark == "1"] if mask else lines
+            items = tuple(_read_items(fields, kept))
+            claims = tuple(ClaimMark(key_sha256=b64decode(key), body_sha256=b64decode(body), line=line) for key, body, line in fields.get("claims", ()))
+            return cls(
+                request_id=RequestId(fields["request_id"]), key_id=fields["key"], at=fields["at"], rate_card=fields["rate_card"],
+                markup=fields["markup"], items=items, lines=lines, mask=mask, month=fields["month"], used=fields["used"], balance=fields["balance"],
+                available=fields["available"], funded=bool(fields["funded"]), claims=claims,
+            )  # fmt: skip
+        except (KeyError, TypeError, IndexError, AttributeError) as error:
+            raise ValueError(f"not a record of usage: {error!r}") from error
+
+
+def _read_items(fields: dict[str, Any], lines: Sequence[int]) -> Iterator[UsageItem]:
+    labels, at = fields["labels"], fields["at"]
+    for line, (label, put, out, read, write, reasoning, cost, flags, since, *rest) in zip(lines, fields["items"], strict=True):
+        provider, model, task_type, source, workspace_id, user_id = labels[label]
+        yield UsageItem(
+            line=line, provider=provider, model=model, task_type=task_type, source=source, occurred_at=at + since, workspace_id=workspace_id,
+            input_tokens=put, output_tokens=out, cache_read_tokens=read, cache_write_tokens=write, reasoning_tokens=reasoning, cost=cost,
+            estimated=bool(flags & ESTIMATED), unpriced=bool(flags & UNPRICED), external_ref=rest[0] if rest else None, user_id=user_id,
+        )  # fmt: skip
+
+
+def draft_usage(request_id: RequestId, items: Sequence[UsageItem], *, at: int, rate_card: str, markup: bool, claims: Sequence[ClaimMark]) -> UsageDraft:
+    """Write a request down for the script.
+
+    Raises:
+        ValueError: there are no events or too many, or one is beyond the bounds: it could not be posted, and would stop its shard.
+    """
+    if not 1 <= len(items) <= ITEMS_MAX:
+        raise ValueError(f"a request has 1 to {ITEMS_MAX} events")
+    labels: dict[tuple[str | None, ...], int] = {}
+    written, lines, tokens, cost = list[str](), list[int](), 0, 0
+    for item in items:
+        label = (item.provider, item.model, item.task_type, item.source, item.workspace_id, item.user_id)
+        number = labels.setdefault(label, len(labels))
+        counted = item.tokens
+        _require_bounds(item)
+        tokens, cost = tokens + counted, cost + item.cost
+        reference = "" if item.external_ref is None else "," + _encode(item.external_ref)
+        written.append(
+            f"[{number},{item.input_tokens},{item.output_tokens},{item.cache_read_tokens},{item.cache_write_tokens},{item.reasoning_tokens},"
+            f"{item.cost},{item.estimated + 2 * item.unpriced},{item.occurred_at - at}{reference}]"
+        )
+        lines.append(item.line)
+    head: dict[str, Any] = {"at": at, "count": len(items), "labels": list(labels), "markup": markup, "rate_card": rate_card, "request_id": request_id}
+    if lines != list(range(len(items))):
+        _require_lines(lines)
+        head["lines"] = lines
+    if claims:
+        head["claims"] = [[b64encode(claim.key_sha256).decode(), b64encode(claim.body_sha256).decode(), claim.line] for claim in claims]
+    head_text, text = _encode(head)[:-1] + ',"items":[', ",\n".join(written)
+    _require_texts(head_text, text, labels)
+    return UsageDraft(head_text, text, tokens, cost)
+
+
+def _require_bounds(item: UsageItem) -> None:
+    counts = (item.input_tokens, item.output_tokens, item.cache_read_tokens, item.cache_write_tokens, item.reasoning_tokens)
+    if min(counts) < 0 or max(counts) > TOKENS_MAX or not 0 <= item.cost <= COST_MAX:
+        raise ValueError(f"event {item.line}: counts are 0 to {TOKENS_MAX} tokens, its cost 0 to {COST_MAX} microunits")
+    if item.external_ref is not None and len(item.external_ref) > TEXT_LENGTH_MAX:
+        raise ValueError(f"event {item.line}: a reference has at most {TEXT_LENGTH_MAX} characters")
+
+
+def _require_lines(lines: Sequence[int]) -> None:
+    if any(after <= before for before, after in itertools.pairwise(lines)) or lines[0] < 0 or lines[-1] >= ITEMS_MAX:
+        raise ValueError(f"events are numbered upwards, from 0 to {ITEMS_MAX - 1}")
+
+
+def _require_texts(head: str, text: str, labels: Iterable[tuple[str | None, ...]]) -> None:
+    """Refuse what Postgres cannot hold as text: a NUL, and half of a surrogate pair."""
+    if any(len(part or "") > TEXT_LENGTH_MAX for label in labels for part in label):
+        raise ValueError(f"a text of an event has at most {TEXT_LENGTH_MAX} characters")
+    if "\\u0000" in head or "\\u0000" in text:
+        raise ValueError("a text of an event contains NUL")
+    try:
+        head.encode()
+        text.encode()
+    except UnicodeEncodeError:
+        raise ValueError("a text of an event is not Unicode") from None
