@@ -47,8 +47,9 @@ types: $(VENV)/.project
 imports: $(VENV)/.project
 	$(BIN)/lint-imports
 
-settings: $(VENV)/.project ## write config/level5.toml and its schema anew
+settings: $(VENV)/.project ## write config/level5.toml, its schema and the SDK's price table anew
 	$(BIN)/python -m config.schema
+	$(BIN)/python sdk/generate_prices.py
 
 bench: $(VENV)/.project ## measure the gateway beside bare mitmdump and the direct path
 	$(BIN)/python -m bench $(BENCH_FLAGS)
@@ -58,7 +59,7 @@ lock: $(VENV)/.project ## solve the requirements anew (LOCK_FLAGS=--upgrade for 
 	$(LOCK) --output-file requirements-dev.lock --extra dev --constraint requirements.lock pyproject.toml
 
 clean: ## remove everything that was made here
-	rm -rf $(VENV) build .mypy_cache .ruff_cache .pytest_cache .import_linter_cache *.egg-info
+	rm -rf $(VENV) build sdk/build .mypy_cache .ruff_cache .pytest_cache .import_linter_cache *.egg-info sdk/*.egg-info
 
 # A lock that changed is installed into the same environment; one whose interpreter is gone is made anew.
 $(VENV)/.locked: requirements-dev.lock deploy/find-python.sh
@@ -69,6 +70,6 @@ $(VENV)/.locked: requirements-dev.lock deploy/find-python.sh
 	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps --require-hashes -r requirements-dev.lock
 	@touch $@
 
-$(VENV)/.project: $(VENV)/.locked pyproject.toml
-	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps --no-build-isolation -e .
+$(VENV)/.project: $(VENV)/.locked pyproject.toml sdk/pyproject.toml
+	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps --no-build-isolation -e . -e sdk
 	@touch $@
