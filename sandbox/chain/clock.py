@@ -47,7 +47,7 @@ class SlotClock:
     def jump(self, slot: int, *, time_ms: int) -> None:
         """Go on at `slot` and `time_ms`, as after a pause that nobody counted."""
         self.slot = max(self.slot, slot)
-        self.anchor(self.slot, max(time_ms, self.milliseconds(self.slot)), slot_milliseconds=self.pace.slot_milliseconds)
+        self.anchor(self.slot, max(time_ms, self.milliseconds(self.slot)), each=self.pace.slot_milliseconds)
         self._hashes.clear()
         for past in range(max(self.first_slot, self.slot - REMEMBERED_HASHES + 1), self.slot + 1):
             if not self.is_skipped(past):
@@ -80,9 +80,14 @@ class SlotClock:
         at, time_ms, each = self._anchors[max(0, bisect_right(self._anchors, slot, key=itemgetter(0)) - 1)]
         return time_ms + (slot - at) * each
 
-    def anchor(self, slot: int, time_ms: int, *, slot_milliseconds: int) -> None:
+    @property
+    def each(self) -> int:
+        """The milliseconds by which slots follow one another at present; 0 while they are stepped by hand."""
+        return self._anchors[-1][2]
+
+    def anchor(self, slot: int, time_ms: int, *, each: int) -> None:
         """Let `slot` be at `time_ms`, and those behind it that far apart."""
-        self._anchors.append((slot, time_ms, slot_milliseconds))
+        self._anchors.append((slot, time_ms, each))
 
     def covered(self, commitment: Commitment) -> int:
         """Return the newest slot that a commitment covers."""

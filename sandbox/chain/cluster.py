@@ -20,9 +20,15 @@ from sandbox.chain.records import Record, Records
 from sandbox.chain.store import Store, read_account, read_record, write_account, write_record
 
 RESERVED_SLOTS: Final = 25  # slots that a running clock may go on before the log has to know
+DRIFT_MS_MAX: Final = 2_000  # that the time of slots may be behind the real one
 
 type Event = Literal["slot", "landed"]
 type Listener = Callable[[Event, Record | None], None]
+
+
+def now_ms() -> int:
+    """Return the time in milliseconds since the epoch."""
+    return time.time_ns() // 1_000_000
 
 
 class Cluster:
@@ -42,13 +48,13 @@ class Cluster:
         lines = self._store.lines()
         first = next(lines, None)
         if first is None:
-            first = {"hash": str(Hash(secrets.token_bytes(32))), "slot": self.machine.first_slot, "time_ms": time.time_ns() // 1_000_000}
+            first = {"hash": str(Hash(secrets.token_bytes(32))), "slot": self.machine.first_slot, "time_ms": now_ms()}
             self._store.append("genesis", **first)
         self.clock = SlotClock(genesis=first["hash"], first_slot=first["slot"], first_time_ms=first["time_ms"], pace=self.pace)
         for line in lines:
             self._replay(line)
-        self.clock.jump(max(self._reserved, self.clock.slot), time_ms=time.time_ns() // 1_000_000)
-        self._keep_anchor()
+        self.clock.jump(max(self._reserved, self.clock.slot), time_ms=now_ms())
+        self._anchor(self.clock.slot, self.clock.milliseconds(self.clock.slot), each=self.pace.slot_milliseconds)
 
     @property
     def genesis(self) -> str:
@@ -61,24 +67,31 @@ class Cluster:
 
     # Time
 
-    def advance(self, slots: int = 1, *, reserve: int = 0) -> int:
-        """Go on by some slots and return the one we are in. `reserve` spares the log the next so many."""
+    def advance(self, slots: int = 1) -> int:
+        """Go on by some slots, all of them now, and return the one we are in."""
+        clock = self.clock
+        self._anchor(clock.slot + 1, max(now_ms(), clock.milliseconds(clock.slot)), each=0)
         for _ in range(slots):
-            self.clock.advance()
+            clock.advance()
             self._tell("slot", None)
-        if self.clock.slot > self._reserved:
-            self._keep_slot(reserve)
-        return self.clock.slot
+        self._keep_slot(0)
+        return clock.slot
+
+    def tick(self) -> None:
+        """Go on by one slot, as the running clock does. Its time follows from the pace, unless that has lost touch with the real one."""
+        clock, now = self.clock, now_ms()
+        clock.advance()
+        if clock.each != self.pace.slot_milliseconds or now - clock.milliseconds(clock.slot) > DRIFT_MS_MAX:
+            self._anchor(clock.slot, max(now, clock.milliseconds(clock.slot - 1)), each=self.pace.slot_milliseconds)
+        self._tell("slot", None)
+        if clock.slot > self._reserved:
+            self._keep_slot(RESERVED_SLOTS)
 
     def set_pace(self, *, slot_milliseconds: int | None = None, confirmed_slots: int | None = None, finalized_slots: int | None = None) -> None:
         """Change the pace from now on; what is left out stays."""
         self.pace.confirmed_slots = self.pace.confirmed_slots if confirmed_slots is None else confirmed_slots
         self.pace.finalized_slots = self.pace.finalized_slots if finalized_slots is None else finalized_slots
-        if slot_milliseconds is not None:
-            now = self.clock.milliseconds(self.clock.slot)
-            self.pace.slot_milliseconds = slot_milliseconds
-            self.clock.anchor(self.clock.slot, now, slot_milliseconds=slot_milliseconds)
-            self._keep_anchor()
+        self.pace.slot_milliseconds = self.pace.slot_milliseconds if slot_milliseconds is None else slot_milliseconds
 
     def finalize(self) -> int:
         """Go on until everything up to now is finalized."""
@@ -195,7 +208,7 @@ class Cluster:
             self._reserved = line["slot"]
         elif kind == "anchor":
             self._catch_up(line["slot"])
-            self.clock.anchor(line["slot"], line["time_ms"], slot_milliseconds=line["slot_milliseconds"])
+            self.clock.anchor(line["slot"], line["time_ms"], each=line["each"])
         elif kind == "transaction":
             self._catch_up(line["slot"])
             record = read_record(line, self._order)
@@ -220,9 +233,9 @@ class Cluster:
         self._reserved = self.clock.slot + reserve
         self._store.append("slots", durable=False, slot=self._reserved)
 
-    def _keep_anchor(self) -> None:
-        slot, each = self.clock.slot, self.pace.slot_milliseconds
-        self._store.append("anchor", durable=False, slot=slot, time_ms=self.clock.milliseconds(slot), slot_milliseconds=each)
+    def _anchor(self, slot: int, time_ms: int, *, each: int) -> None:
+        self.clock.anchor(slot, time_ms, each=each)
+        self._store.append("anchor", durable=False, slot=slot, time_ms=time_ms, each=each)
 
     def _keys(self, transaction: VersionedTransaction) -> tuple[tuple[str, ...], Loaded]:
         message = transaction.message

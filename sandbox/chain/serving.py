@@ -12,7 +12,7 @@ import uvicorn
 from websockets.asyncio.server import ServerConnection, serve
 
 from sandbox.chain.clock import Pace
-from sandbox.chain.cluster import RESERVED_SLOTS, Cluster, Event
+from sandbox.chain.cluster import Cluster, Event
 from sandbox.chain.controls import Controls
 from sandbox.chain.genesis import found
 from sandbox.chain.http import CuttableProtocol, make_app
@@ -24,6 +24,7 @@ LOOPBACK: Final = "127.0.0.1"
 PROVIDERS: Final = 3
 STOP_SECONDS_MAX: Final = 2
 PROVIDER_PATH: Final = "/provider/"
+CATCH_UP_SLOTS: Final = 25  # of a clock that was held up, as by a machine that slept
 PAUSE_SECONDS_MAX: Final = 0.1  # between two looks at whether the clock is to run
 
 
@@ -152,6 +153,6 @@ async def _tick(controls: Controls) -> None:
             await asyncio.sleep(PAUSE_SECONDS_MAX)
             due = loop.time()
             continue
-        due = max(due + seconds, loop.time() - RESERVED_SLOTS * seconds)
+        due = max(due + seconds, loop.time() - CATCH_UP_SLOTS * seconds)
         await asyncio.sleep(max(0.0, due - loop.time()))
-        cluster.advance(reserve=RESERVED_SLOTS)
+        cluster.tick()

@@ -2,6 +2,7 @@
 
 import asyncio
 import base64
+import time
 from typing import Any
 
 import httpx
@@ -339,3 +340,16 @@ async def test_a_running_clock_finalizes_by_itself(chain: Chain, client: AsyncCl
     async with asyncio.timeout(20):
         while (await client.get_token_account_balance(VAULT, commitment=Finalized)).value.amount != str(USDC):
             await asyncio.sleep(0.02)
+
+
+async def test_block_times_neither_go_back_nor_run_ahead_of_the_real_time(chain: Chain) -> None:
+    wallet = chain.wallet()
+    times = []
+    for _ in range(3):
+        chain.advance(500)
+        times.append(chain.pay(wallet, 1).block_time)
+        chain.cluster.tick()
+        times.append(chain.pay(wallet, 1).block_time)
+
+    assert times == sorted(times)
+    assert times[-1] <= time.time() + 1
