@@ -85,7 +85,7 @@ def run_level5(provider: System, folder: Path) -> Iterator[System]:
     """Run a whole appliance with one worker, its stores durable, and an account with money on it."""
     home = Path(tempfile.mkdtemp(prefix="l5bench-"))
     home.chmod(0o711 if os.geteuid() == 0 else 0o700)
-    ports = dict(zip(("GATEWAY", "FORWARD", "CONTROL", "METRICS", "SANDBOX"), free_ports(5), strict=True))
+    ports = dict(zip(("GATEWAY", "FORWARD", "CONTROL", "METRICS", "SANDBOX", "CHAIN", "CHAIN_WS"), free_ports(7), strict=True))
     environment = _environment(home, ports, provider)
     log = folder / "level5.log"
     process = start([sys.executable, "-m", "cli.main", "up", "--sandbox"], log, environment=environment)
@@ -115,6 +115,8 @@ def _environment(home: Path, ports: dict[str, int], provider: System) -> dict[st
         "LEVEL5_CONTROL__PORT": str(ports["CONTROL"]),
         "LEVEL5_METRICS__PORT": str(ports["METRICS"]),
         "LEVEL5_SANDBOX__PROVIDER_PORT": str(ports["SANDBOX"]),
+        "LEVEL5_SANDBOX__CHAIN_PORT": str(ports["CHAIN"]),
+        "LEVEL5_SANDBOX__CHAIN_WS_PORT": str(ports["CHAIN_WS"]),
         "LEVEL5_PROVIDERS__ANTHROPIC__BASE_URL": f"http://127.0.0.1:{provider.port}",
         "LEVEL5_LEDGER__CONCURRENT_REQUESTS": "256",
         "LEVEL5_REGISTER__RATE_PER_MINUTE": "0",
