@@ -9,12 +9,11 @@ import time
 import urllib.error
 import urllib.request
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
-from dataclasses import dataclass
-from typing import Literal
 
 import typer
 
 from cli.books import open_stores
+from cli.findings import Finding
 from cli.home_lock import is_running
 from cli.options import AsJson, ConfigFile, Home, Sandbox, flags_of, print_json
 from cli.ports import PortInUse, require_free_ports
@@ -35,24 +34,15 @@ FREE_BYTES_MIN = 1024**3
 MARKS = {"ok": "ok   ", "warning": "WARN ", "fault": "FAULT"}
 
 
-@dataclass(frozen=True, slots=True)
-class Finding:
-    """One thing that was asked, and the answer. A fault keeps the appliance from working or the books from being right."""
-
-    what: str
-    state: Literal["ok", "warning", "fault"]
-    text: str
-
-
 def doctor(home: Home = None, config: ConfigFile = None, sandbox: Sandbox = None, as_json: AsJson = False) -> None:
-    """Check settings, stores, clocks, keys, prices and disk. Exit code 1 when something is at fault."""
+    """Check settings, stores, clocks, keys, prices, disk and deposits. Exit code 1 when something is at fault."""
     flags = flags_of(home=home, sandbox=sandbox)
     settings, running = load_settings(flags, config), True
     try:
         settings = command_settings(flags, config)
     except NoStores:
         running = False
-    findings = [*check_machine(settings), *check_prices(settings), *check_providers(settings)]
+    findings = [*check_machine(settings), *check_prices(settings), *check_providers(settings), *check_deposits(settings, running=running)]
     if running:
         findings += asyncio.run(collect(check_stores(settings)))
     else:
@@ -140,10 +130,28 @@ def ask_provider(name: str, provider: ProviderSettings, key: str) -> Finding:
         return Finding(name, "fault", f"{provider.base_url} cannot be reached: {getattr(error, 'reason', error)}")
 
 
+def check_deposits(settings: Settings, *, running: bool) -> list[Finding]:
+    """Check what deposits on chain need, or say which setting switches them off. The sandbox's chain is asked only while it runs."""
+    chain = settings.chain
+    if not chain.is_on:
+        missing = [name for name, given in (("LEVEL5_CHAIN__TREASURY", chain.treasury), ("LEVEL5_CHAIN__RPC_URLS", chain.rpc_urls)) if not given]
+        return [Finding("deposits", "warning", f"off, accounts are credited by hand: {' and '.join(missing)} not set")]
+    if settings.mode == "sandbox" and not running:
+        return [Finding("deposits", "ok", "on the sandbox's simulated chain, which is not running")]
+    from cli.chain_checks import check_chain  # solana-py takes longer to load than the other commands to run
+
+    return asyncio.run(check_chain(settings))
+
+
 async def check_stores(settings: Settings) -> AsyncIterator[Finding]:
     """Ask Postgres and Redis, each on its own: one that is away must not hide the other."""
     async with open_stores(settings) as (pool, balances):
-        for name, check in (("postgres", lambda: check_postgres(pool, settings)), ("redis", lambda: check_redis(balances))):
+        checks = {"postgres": lambda: check_postgres(pool, settings), "redis": lambda: check_redis(balances)}
+        if settings.chain.is_on:
+            from cli.chain_checks import check_watcher
+
+            checks["watcher"] = lambda: check_watcher(pool, balances, settings)
+        for name, check in checks.items():
             for finding in await answered(name, check):
                 yield finding
 

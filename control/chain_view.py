@@ -40,13 +40,20 @@ class Source(Protocol):
 class PayTo:
     """Where deposits go, as payers see it.
 
-    `owner` owns the token account `vault`, which is None while nobody has derived it yet.
+    `owner` owns the token account `vault`, which is None while nobody has derived it yet. `by_owner` tells that a wallet which is
+    given the owner pays into the vault; where it would pay past it, payers are given the vault itself.
     """
 
     owner: str
     mint: str
     cluster: str
     vault: Vault | None = None
+    by_owner: bool = True
+
+    @property
+    def address(self) -> str:
+        """What payers are to pay to."""
+        return self.owner if self.by_owner or self.vault is None else self.vault.address
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,6 +71,7 @@ class ChainView:
         self._picture: _Picture | None = None
         self._question: asyncio.Task[_Picture] | None = None
         self._failed = False
+        self._found_by_owner: dict[str, bool] = {}
 
     @property
     def is_on(self) -> bool:
@@ -139,4 +147,13 @@ class ChainView:
         if vault.owner != chain.treasury or chain.usdc_mint not in {None, vault.mint}:
             return None
         cluster = SANDBOX_CLUSTER if self._settings.mode == SANDBOX_CLUSTER else CLUSTERS.get(vault.genesis, vault.genesis)
-        return PayTo(owner=vault.owner, mint=vault.mint, cluster=cluster, vault=vault)
+        return PayTo(owner=vault.owner, mint=vault.mint, cluster=cluster, vault=vault, by_owner=self._is_found_by_owner(vault))
+
+    def _is_found_by_owner(self, vault: Vault) -> bool:
+        if self._settings.chain.vault is None:
+            return True  # the watcher derived it from the owner
+        if vault.address not in self._found_by_owner:
+            from control.transfer_transaction import associated_account
+
+            self._found_by_owner[vault.address] = associated_account(vault.owner, vault) == vault.address
+        return self._found_by_owner[vault.address]

@@ -55,7 +55,7 @@ async def pay_page(request: Request) -> Response:
         tag("div", Markup(draw(pay_url)), class_="qr"),
         tag("h2", "By hand"),
         tag("p", "Any transfer of USDC will do that carries the memo. A click selects a line whole."),
-        *_lines("Address", pay_to.owner),
+        *_lines("Address", pay_to.address),
         *_lines("Memo: names the account, and must not be left out", account.deposit_code),
         *_lines("Token: the mint of USDC", pay_to.mint),
         *(_lines("Amount in USDC", write_amount(amount)) if amount is not None else ()),

@@ -7,7 +7,7 @@ from control.chain_view import SANDBOX_CLUSTER, PayTo
 from control.context import ControlContext
 from control.errors import ApiError
 from control.schemas import FundingInstructions
-from control.solana_pay import reference_of, transaction_link, transfer_link
+from control.solana_pay import reference_of, transaction_link, transfer_link, write_amount
 from ledger.accounts import Account
 from ledger.errors import UnknownAccount
 
@@ -24,9 +24,9 @@ def funding_instructions(context: ControlContext, api_token: str, deposit_code: 
             contract_address=None, dashboard_url=dashboard, deposit_address=None, usdc_mint=None, memo=deposit_code, solana_pay_url=None, how_to_fund=words
         )
     return FundingInstructions(
-        contract_address=context.settings.chain.event_program or pay_to.owner,
+        contract_address=context.settings.chain.event_program or pay_to.address,
         dashboard_url=dashboard,
-        deposit_address=pay_to.owner,
+        deposit_address=pay_to.address,
         usdc_mint=pay_to.mint,
         memo=deposit_code,
         solana_pay_url=pay_link(context, pay_to, deposit_code),
@@ -49,7 +49,7 @@ def how_to_fund(context: ControlContext, deposit_code: str) -> str:
             f"the operator credits it with: level5 credit {deposit_code} <usdc> --reason <why>"
         )
     return (
-        f"Send USDC on {cluster_words(pay_to)} to {pay_to.owner} with the memo {deposit_code}: open solana_pay_url in a wallet, scan the QR code at "
+        f"Send USDC on {cluster_words(pay_to)} to {pay_to.address} with the memo {deposit_code}: open solana_pay_url in a wallet, scan the QR code at "
         f"{context.public_url}/pay/{deposit_code}, or make any transfer that carries this memo. The memo names the account; a payment without it is "
         f"set aside until its sender claims it. It can be spent when Solana has finalized it, usually within half a minute."
     )
@@ -64,6 +64,9 @@ def cluster_words(pay_to: PayTo) -> str:
 
 def pay_link(context: ControlContext, pay_to: PayTo, deposit_code: str, *, amount: int | None = None) -> str:
     """Return the Solana Pay link of an account."""
+    if not pay_to.by_owner:  # only a transaction of our making pays a vault that wallets do not find
+        asked = "" if amount is None else f"?amount={write_amount(amount)}"
+        return transaction_link(f"{context.public_url}/v1/pay/{deposit_code}{asked}")
     return transfer_link(
         owner=pay_to.owner, mint=pay_to.mint, deposit_code=deposit_code, label=label_of(context), message=f"Deposit for {deposit_code}", amount=amount
     )

@@ -52,7 +52,7 @@ class FundingInstructions(Answer):
 
     contract_address: str | None = Field(description="Address to pay to, or the program where paying by contract is on; null while on-chain deposits are off.")
     dashboard_url: str = Field(description="The account's page. It contains the api_token: whoever has it has the account.")
-    deposit_address: str | None = Field(description="Owner of the vault: send USDC to this address, with the memo. Null while deposits are off.")
+    deposit_address: str | None = Field(description="Send USDC to this address, with the memo: the owner of the vault. Null while deposits are off.")
     usdc_mint: str | None = Field(description="Mint of the USDC that is accepted; null while deposits are off.")
     memo: str = Field(description="What names the account on a payment: the deposit code.")
     solana_pay_url: str | None = Field(description="A Solana Pay link; null while deposits are off.")

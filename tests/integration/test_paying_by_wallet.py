@@ -3,6 +3,7 @@
 import base64
 import json
 from collections.abc import AsyncIterator
+from dataclasses import replace
 from hashlib import sha256
 from pathlib import Path
 from typing import Any
@@ -17,7 +18,7 @@ from cli.embedded import EmbeddedPostgres
 from control.rpc_providers import NoProvider, RpcProviders
 from ledger.deposit_values import Vault, deposit_reference
 from sandbox.chain.faucet import Payment, give_lamports, pay
-from sandbox.chain.genesis import VAULT
+from sandbox.chain.genesis import FAUCET_ACCOUNT, VAULT
 from sandbox.chain.keys import MINT, TREASURY
 from sandbox.chain.machine import read_holding
 from sandbox.chain.serving import RunningChain, run_chain
@@ -198,6 +199,19 @@ async def test_nothing_is_built_that_pays_into_a_vault_that_is_not_in_order(cont
 
     assert answer.status_code == 503
     assert "transaction" not in answer.json()
+
+
+async def test_a_vault_that_wallets_would_not_find_is_told_itself_and_paid_by_a_transaction_of_ours(control: Control, monkeypatch: pytest.MonkeyPatch) -> None:
+    other = str(FAUCET_ACCOUNT)  # stands for an account of the treasury that is not its associated one
+    beside = replace(control.context.chain._picture.vault, address=other)  # type: ignore[union-attr]
+    chain = control.context.settings.chain.model_copy(update={"vault": other})
+    monkeypatch.setattr(control.context.chain, "_settings", control.context.settings.model_copy(update={"chain": chain}))
+    monkeypatch.setattr(control.context.chain, "_picture", replace(control.context.chain._picture, vault=beside))  # type: ignore[type-var]
+
+    told = (await control.register())["instructions"]
+
+    assert told["deposit_address"] == told["vault"] == other
+    assert told["solana_pay_url"] == told["transaction_request_url"]
 
 
 async def test_one_network_may_not_ask_without_end(database_url: str, redis_url: str) -> None:
