@@ -109,7 +109,10 @@ class OutboxEntry:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class AccountRow:
-    """One account as a rebuild writes it; `tokens` maps each digest to whether it is active."""
+    """One account as a rebuild writes it; `tokens` maps each digest to whether it is active, `keys` those of active ingest keys to their ids.
+
+    `month` is the latest in which usage was reported, such as 202611, and `tracked` its tokens; `org` the public id.
+    """
 
     account: AccountId
     balance: int
@@ -118,3 +121,9 @@ class AccountRow:
     status: str
     line: int | None = None
     tokens: Mapping[str, bool] = field(default_factory=dict)
+    tier: str = "free"
+    org: str = ""
+    funded: bool = False
+    month: int = 0
+    tracked: int = 0
+    keys: Mapping[str, str] = field(default_factory=dict)

@@ -101,7 +101,7 @@ DELETE FROM ingest_claims WHERE account_id = $1 AND request_id = $2 AND key_sha2
 
 -- name: restore_claims
 INSERT INTO ingest_claims (account_id, key_sha256, body_sha256, request_id, line, taken_at, created_at)
-SELECT $1, key_sha256, body_sha256, $2, line, to_timestamp(0), $6
+SELECT $1, key_sha256, body_sha256, $2, line, to_timestamp(0), $6::timestamptz
 FROM unnest($3::bytea[], $4::bytea[], $5::smallint[]) AS old (key_sha256, body_sha256, line)
 ON CONFLICT (account_id, key_sha256) DO NOTHING;
 

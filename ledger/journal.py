@@ -14,6 +14,7 @@ from ledger.entries import AccountId
 from ledger.errors import JournalUnavailable
 from ledger.postings import CUSTOMER, Transaction, body_digest, chain, key_digest
 from ledger.queries import SQL
+from ledger.reported_rows import ReportedRows
 from ledger.statement_lines import RollupKey, StatementLine
 
 CONNECT_SECONDS_MAX: Final = 5.0
@@ -165,6 +166,7 @@ class JournalWriter:
     connection: Connection
     positions: Mapping[int, ShardPosition]
     figures: dict[int, AccountFigures]
+    reported: ReportedRows = field(default_factory=ReportedRows)
     _journal: list[tuple[Any, ...]] = field(default_factory=list)
     _keys: list[tuple[Any, ...]] = field(default_factory=list)
     _lines: list[tuple[Any, ...]] = field(default_factory=list)
@@ -229,6 +231,7 @@ class JournalWriter:
             await connection.copy_records_to_table("statement", records=self._lines, columns=StatementLine.COLUMNS)
         if self._usage:
             await connection.copy_records_to_table("usage_events", records=self._usage, columns=_USAGE_COLUMNS)
+        await self.reported.flush(connection)
         if self._superseded:
             await connection.execute(SQL["supersede_usage"], *_columns(self._superseded))
         if self._house:

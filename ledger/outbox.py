@@ -155,8 +155,15 @@ def _account_fields(row: AccountRow) -> list[str | int]:
     fields: list[str | int] = ["balance", row.balance, "held", 0, "holds", 0, "n", row.n, "charged", row.charged, "status", row.status]
     if row.line is not None:
         fields += ["line", row.line]
+    fields += ["tier", row.tier, "org", row.org]
+    if row.funded:
+        fields += ["funded", 1]
+    if row.month:
+        fields += ["month", row.month, "tracked", row.tracked]
     for digest, active in row.tokens.items():
         fields += [f"t:{digest}", int(active)]
+    for digest, key_id in row.keys.items():
+        fields += [f"k:{digest}", key_id]
     return fields
 
 

@@ -21,6 +21,7 @@ from ledger.journal import AccountFigures, Connection, JournalWriter, ShardPosit
 from ledger.outbox import counts_as_line
 from ledger.postings import Transaction, adjustment_legs, body_digest, charge_legs, key_digest
 from ledger.queries import SQL
+from ledger.reported_posting import USAGE, add_reported, restore_claims
 from ledger.statement_lines import LINE_TYPES, StatementLine, rollup_changes, usage_rows
 
 log = structlog.get_logger("ledger")
@@ -98,7 +99,10 @@ class Posting:
             return True
         if entry.key in self.known:
             return False
-        await self._post_charge(shard, entry)
+        if entry.kind == USAGE:
+            add_reported(self.writer, shard, entry)
+        else:
+            await self._post_charge(shard, entry)
         return True
 
     async def repost(self, shard: int, entry: OutboxEntry) -> None:
@@ -117,7 +121,11 @@ class Posting:
             return
         if entry.account not in self.writer.figures:
             raise BrokenInvariant(f"entry {entry.seq} of shard {shard} charges account {entry.account}, which the journal does not know")
-        if entry.kind == "adjust":
+        if entry.kind == USAGE:
+            if entry.key not in self.known:
+                self.known[entry.key] = b""
+                await restore_claims(self.writer, entry.account, add_reported(self.writer, shard, entry), at=moment(entry.at))
+        elif entry.kind == "adjust":
             await self._repost_adjustment(shard, entry)
         elif entry.key not in self.known:
             await self._post_charge(shard, entry)

@@ -18,6 +18,7 @@ GRANTS: Final = "operator:grants"
 DRAWINGS: Final = "operator:drawings"
 VAULT: Final = "vault:usdc"
 UNATTRIBUTED: Final = "unattributed"
+EXTERNAL_USAGE: Final = "external:usage"
 CUSTOMER: Final = "customer:"
 
 
@@ -34,6 +35,11 @@ def provider(name: str) -> str:
 def charge_legs(record: ChargeRecord, *, account: AccountId, amount: int) -> Legs:
     """Return the legs of a charge of `amount`: the provider gets list price, the rest is our revenue."""
     return _without_zeros({customer(account): amount, provider(record.provider): -record.provider_leg, REVENUE: record.provider_leg - amount})
+
+
+def usage_legs(account: AccountId, amount: int) -> Legs:
+    """Return the legs of reported usage that cost `amount`: nothing is owed to anybody for it."""
+    return _without_zeros({customer(account): amount, EXTERNAL_USAGE: -amount})
 
 
 def adjustment_legs(exact: ChargeRecord, charged: ChargeRecord | None, *, account: AccountId, amount: int) -> Legs:

@@ -131,7 +131,7 @@ SELECT token_id, account_id, digest, name, created_at, revoked_at FROM tokens WH
 
 -- name: rebuild_accounts
 -- Recently active accounts first, so that what is running finds its balance soonest.
-SELECT id, balance, n, statement_balance, charged, status, line FROM accounts WHERE shard = $1 ORDER BY active_at DESC, id;
+SELECT id, balance, n, statement_balance, charged, status, line, tier, public_id, funded FROM accounts WHERE shard = $1 ORDER BY active_at DESC, id;
 
 -- name: rebuild_tokens
 SELECT tokens.account_id, tokens.digest, tokens.revoked_at IS NOT NULL AS revoked

@@ -195,14 +195,20 @@ async def _read_accounts(connection: Connection, shard: int) -> list[AccountRow]
     tokens: dict[int, dict[str, bool]] = {}
     for row in await connection.fetch(SQL["rebuild_tokens"], shard, timeout=LONG_READ_SECONDS_MAX):
         tokens.setdefault(row["account_id"], {})[row["digest"]] = not row["revoked"]
+    keys: dict[int, dict[str, str]] = {}
+    for row in await connection.fetch(SQL["rebuild_keys"], shard, timeout=LONG_READ_SECONDS_MAX):
+        keys.setdefault(row["account_id"], {})[row["digest"]] = row["key_id"]
+    months = {row["account_id"]: row for row in await connection.fetch(SQL["rebuild_months"], shard, timeout=LONG_READ_SECONDS_MAX)}
     accounts = []
     for row in await connection.fetch(SQL["rebuild_accounts"], shard, timeout=LONG_READ_SECONDS_MAX):
         if row["balance"] != row["statement_balance"]:
             raise BrokenInvariant(f"account {row['id']}: the journal says {row['balance']}, its statement {row['statement_balance']} microunits")
+        month = months.get(row["id"])
         accounts.append(
             AccountRow(
                 account=AccountId(row["id"]), balance=row["balance"], n=row["n"], charged=row["charged"],
-                status=row["status"], line=row["line"], tokens=tokens.get(row["id"], {}),
+                status=row["status"], line=row["line"], tokens=tokens.get(row["id"], {}), tier=row["tier"], org=row["public_id"], funded=row["funded"],
+                month=month["month"] if month else 0, tracked=month["tokens"] if month else 0, keys=keys.get(row["id"], {}),
             )
         )  # fmt: skip
     return accounts

@@ -6,6 +6,7 @@ from datetime import datetime
 from typing import ClassVar
 
 from ledger.entries import AccountId, ChargeRecord, UsageLine
+from ledger.reported_rows import ReportedFigures
 
 RollupKey = tuple[int, int, datetime, str, str]  # shard, account, hour, provider, model
 
@@ -30,7 +31,7 @@ class StatementLine:
     created_at: datetime
     shard: int
     seq: int
-    record: ChargeRecord | None = None
+    record: ChargeRecord | ReportedFigures | None = None
 
     def row(self, account: AccountId, n: int, *, balance_after: int) -> tuple[object, ...]:
         """Return the line as a row of `statement`."""
@@ -40,6 +41,11 @@ class StatementLine:
         record = self.record
         if record is None:
             return (None, None, None, None, None, None, None, False)
+        if isinstance(record, ReportedFigures):
+            return (
+                record.request_id, record.provider, record.model, record.input_tokens, record.output_tokens, record.cache_write_tokens,
+                record.cache_read_tokens, record.estimated,
+            )  # fmt: skip
         writes = [count for line in record.lines for count in (line.cache_write_5m_tokens, line.cache_write_1h_tokens) if count is not None]
         reads = [line.cache_read_tokens for line in record.lines if line.cache_read_tokens is not None]
         return (

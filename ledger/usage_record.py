@@ -19,6 +19,9 @@ from ledger.ingest_values import COST_MAX, ITEMS_MAX, TEXT_LENGTH_MAX, TOKENS_MA
 ESTIMATED: Final = 1
 UNPRICED: Final = 2
 WHOLE_REQUEST: Final = -1
+
+type Label = tuple[str | None, ...]  # provider, model, task type, source, workspace, user
+
 _encode = json.JSONEncoder(separators=(",", ":"), ensure_ascii=False).encode
 
 
@@ -43,7 +46,7 @@ class UsageDraft:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class UsageRecord:
-    """A recorded request: its events that were recorded, and what the script added.
+    """A recorded request: `rows` are its events that were recorded, as they are written, with the texts of `labels`.
 
     `lines` are the numbers of all events that were sent, `mask` says what became of each: 1 recorded, f over the free limit,
     b over the balance; empty where all were recorded. `used` are the month's tokens before it, `balance` and `available` microunits after it.
@@ -55,7 +58,8 @@ class UsageRecord:
     at: int
     rate_card: str
     markup: bool
-    items: tuple[UsageItem, ...]
+    labels: tuple[Label, ...]
+    rows: tuple[tuple[Any, ...], ...]
     lines: tuple[int, ...]
     mask: str
     month: int
@@ -66,14 +70,31 @@ class UsageRecord:
     claims: tuple[ClaimMark, ...]
 
     @property
+    def kept_lines(self) -> Sequence[int]:
+        """The numbers of the events that were recorded."""
+        return [line for line, mark in zip(self.lines, self.mask, strict=True) if mark == "1"] if self.mask else self.lines
+
+    @property
+    def items(self) -> Iterator[UsageItem]:
+        """The events that were recorded."""
+        for line, (label, put, out, read, write, reasoning, cost, flags, since, *rest) in zip(self.kept_lines, self.rows, strict=True):
+            provider, model, task_type, source, workspace_id, user_id = self.labels[label]
+            yield UsageItem(
+                line=line, provider=str(provider), model=str(model), task_type=str(task_type), source=str(source), occurred_at=self.at + since,
+                workspace_id=workspace_id, input_tokens=put, output_tokens=out, cache_read_tokens=read, cache_write_tokens=write,
+                reasoning_tokens=reasoning, cost=cost, estimated=flags & ESTIMATED != 0, unpriced=flags & UNPRICED != 0,
+                external_ref=rest[0] if rest else None, user_id=user_id,
+            )  # fmt: skip
+
+    @property
     def tokens(self) -> int:
         """What counts into the month's quota."""
-        return sum(item.tokens for item in self.items)
+        return sum(sum(row[1:6]) for row in self.rows)
 
     @property
     def cost(self) -> int:
         """What the request cost, in microunits."""
-        return sum(item.cost for item in self.items)
+        return sum(row[6] for row in self.rows)
 
     @classmethod
     def from_json(cls, text: str) -> "UsageRecord":
@@ -84,29 +105,18 @@ class UsageRecord:
         """
         try:
             fields: dict[str, Any] = json.loads(text)
-            count, mask = fields["count"], fields["mask"]
-            lines = tuple(fields["lines"]) if "lines" in fields else tuple(range(count))
-            kept = [line for line, mark in zip(lines, mask, strict=True) if mark == "1"] if mask else lines
-            items = tuple(_read_items(fields, kept))
             claims = tuple(ClaimMark(key_sha256=b64decode(key), body_sha256=b64decode(body), line=line) for key, body, line in fields.get("claims", ()))
-            return cls(
-                request_id=RequestId(fields["request_id"]), key_id=fields["key"], at=fields["at"], rate_card=fields["rate_card"],
-                markup=fields["markup"], items=items, lines=lines, mask=mask, month=fields["month"], used=fields["used"], balance=fields["balance"],
-                available=fields["available"], funded=bool(fields["funded"]), claims=claims,
+            record = cls(
+                request_id=RequestId(fields["request_id"]), key_id=fields["key"], at=fields["at"], rate_card=fields["rate_card"], markup=fields["markup"],
+                labels=tuple(fields["labels"]), rows=tuple(fields["items"]), lines=tuple(fields.get("lines", range(fields["count"]))), mask=fields["mask"],
+                month=fields["month"], used=fields["used"], balance=fields["balance"], available=fields["available"], funded=bool(fields["funded"]),
+                claims=claims,
             )  # fmt: skip
+            if len(record.kept_lines) != len(record.rows):
+                raise ValueError("not a record of usage: its events are not as many as it says")
         except (KeyError, TypeError, IndexError, AttributeError) as error:
             raise ValueError(f"not a record of usage: {error!r}") from error
-
-
-def _read_items(fields: dict[str, Any], lines: Sequence[int]) -> Iterator[UsageItem]:
-    labels, at = fields["labels"], fields["at"]
-    for line, (label, put, out, read, write, reasoning, cost, flags, since, *rest) in zip(lines, fields["items"], strict=True):
-        provider, model, task_type, source, workspace_id, user_id = labels[label]
-        yield UsageItem(
-            line=line, provider=provider, model=model, task_type=task_type, source=source, occurred_at=at + since, workspace_id=workspace_id,
-            input_tokens=put, output_tokens=out, cache_read_tokens=read, cache_write_tokens=write, reasoning_tokens=reasoning, cost=cost,
-            estimated=bool(flags & ESTIMATED), unpriced=bool(flags & UNPRICED), external_ref=rest[0] if rest else None, user_id=user_id,
-        )  # fmt: skip
+        return record
 
 
 def draft_usage(request_id: RequestId, items: Sequence[UsageItem], *, at: int, rate_card: str, markup: bool, claims: Sequence[ClaimMark]) -> UsageDraft:
@@ -117,7 +127,7 @@ def draft_usage(request_id: RequestId, items: Sequence[UsageItem], *, at: int, r
     """
     if not 1 <= len(items) <= ITEMS_MAX:
         raise ValueError(f"a request has 1 to {ITEMS_MAX} events")
-    labels: dict[tuple[str | None, ...], int] = {}
+    labels: dict[Label, int] = {}
     written, lines, tokens, cost = list[str](), list[int](), 0, 0
     for item in items:
         label = (item.provider, item.model, item.task_type, item.source, item.workspace_id, item.user_id)
@@ -155,7 +165,7 @@ def _require_lines(lines: Sequence[int]) -> None:
         raise ValueError(f"events are numbered upwards, from 0 to {ITEMS_MAX - 1}")
 
 
-def _require_texts(head: str, text: str, labels: Iterable[tuple[str | None, ...]]) -> None:
+def _require_texts(head: str, text: str, labels: Iterable[Label]) -> None:
     """Refuse what Postgres cannot hold as text: a NUL, and half of a surrogate pair."""
     if any(len(part or "") > TEXT_LENGTH_MAX for label in labels for part in label):
         raise ValueError(f"a text of an event has at most {TEXT_LENGTH_MAX} characters")
