@@ -10,14 +10,11 @@ from starlette.responses import JSONResponse, PlainTextResponse, Response
 
 from control.catalogue import DENOMINATION, configured_providers
 from control.context import ControlContext, context_of
+from control.funding_text import funding_fields, funding_text
 
-SKILL_VERSION: Final = "1.0.0"
+SKILL_VERSION: Final = "1.1.0"
 PROVIDER_NAMES: Final[Mapping[str, str]] = {"anthropic": "Anthropic", "openai": "OpenAI", "openrouter": "OpenRouter"}
 SANDBOX_NOTE: Final = "This instance is a sandbox: its providers are simulated, its balances are not real money.\n"
-FUNDING: Final = (
-    "On-chain deposits are off on this instance. The user pays the operator as agreed and names the `deposit_code`; "
-    "the operator credits it with\n`level5 credit DEPOSIT_CODE USDC`. Until then calls are answered 402."
-)
 _TEMPLATES: Final = Path(__file__).parent / "templates"
 _SKILL: Final = Template((_TEMPLATES / "skill.md").read_text(encoding="utf-8"))
 _LLMS: Final = Template((_TEMPLATES / "llms.txt").read_text(encoding="utf-8"))
@@ -25,17 +22,17 @@ _LLMS: Final = Template((_TEMPLATES / "llms.txt").read_text(encoding="utf-8"))
 
 async def skill(request: Request) -> Response:
     """Serve the skill for agents."""
-    return PlainTextResponse(_filled(_SKILL, context_of(request)), media_type="text/markdown", headers={"Cache-Control": "no-cache"})
+    return PlainTextResponse(_filled(_SKILL, await _looked(request)), media_type="text/markdown", headers={"Cache-Control": "no-cache"})
 
 
 async def llms(request: Request) -> Response:
     """Serve the overview for language models."""
-    return PlainTextResponse(_filled(_LLMS, context_of(request)), headers={"Cache-Control": "no-cache"})
+    return PlainTextResponse(_filled(_LLMS, await _looked(request)), headers={"Cache-Control": "no-cache"})
 
 
 async def agent_service(request: Request) -> Response:
     """Serve the descriptor that agent frameworks configure themselves from."""
-    return JSONResponse(descriptor(context_of(request)), headers={"Cache-Control": "no-cache"})
+    return JSONResponse(descriptor(await _looked(request)), headers={"Cache-Control": "no-cache"})
 
 
 def descriptor(context: ControlContext) -> dict[str, object]:
@@ -54,8 +51,8 @@ def descriptor(context: ControlContext) -> dict[str, object]:
             "placements": ["path", "authorization_bearer", "x_api_key"],
             "obtained_from": {"method": "POST", "url": f"{url}/v1/register", "rate_limit_per_minute": context.settings.register_.rate_per_minute},
         },
-        "user_consent_required": ["register", "send_prompts", "spend"],
-        "funding": {"deposits": False, "contract_address": None, "how_to_fund": "The operator credits a deposit_code: level5 credit DEPOSIT_CODE USDC"},
+        "user_consent_required": ["register", "send_prompts", "pay", "spend"],
+        "funding": funding_fields(context),
         "base_urls": {"anthropic": f"{url}/proxy/{{api_token}}", "openai": f"{url}/proxy/{{api_token}}/v1"},
         "endpoints": {
             "register": f"{url}/v1/register",
@@ -77,6 +74,13 @@ def descriptor(context: ControlContext) -> dict[str, object]:
     }
 
 
+async def _looked(request: Request) -> ControlContext:
+    """Return the context once it is known whether deposits are open."""
+    context = context_of(request)
+    await context.chain.look()
+    return context
+
+
 def _filled(template: Template, context: ControlContext) -> str:
     served = configured_providers(context.settings)
     names = [name for provider, name in PROVIDER_NAMES.items() if provider in served]
@@ -86,6 +90,6 @@ def _filled(template: Template, context: ControlContext) -> str:
         skill_version=SKILL_VERSION,
         sandbox_note=SANDBOX_NOTE if context.settings.mode == "sandbox" else "",
         providers=", ".join(names) or "none is configured yet",
-        funding=FUNDING,
+        funding=funding_text(context),
         models=models or "None: the operator has not configured a provider yet.",
     )

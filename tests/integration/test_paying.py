@@ -308,3 +308,30 @@ async def test_the_sandbox_marks_its_page_as_test_money(database_url: str, redis
 
     assert "Test money only" in page
     assert "Level5 sandbox" in page
+
+
+# --- descriptions for machines
+
+
+async def test_the_descriptions_tell_how_to_pay_here(control: Control) -> None:
+    skill, llms = [(await control.client.get(path)).text for path in ("/SKILL.md", "/llms.txt")]
+    funding = (await control.client.get("/.well-known/agent-service.json")).json()["funding"]
+
+    for text in (skill, llms):
+        assert f"USDC (mint `{MINT}`) to `{TREASURY}` with a memo that is `CODE`" in text
+        assert "https://pay.example.com/v1/pay/CODE?amount=5" in text
+        assert "sandbox/faucet" not in text
+        assert "off on this instance" not in text
+    assert (funding["deposits"], funding["deposit_address"], funding["usdc_mint"], funding["cluster"]) == (True, TREASURY, MINT, "devnet")
+    assert funding["transaction_request"] == "https://pay.example.com/v1/pay/{deposit_code}"
+
+
+async def test_the_descriptions_tell_nobody_to_pay_while_deposits_are_closed(control: Control) -> None:
+    await control.watcher_says("frozen")
+
+    skill = (await control.client.get("/SKILL.md")).text
+    funding = (await control.client.get("/.well-known/agent-service.json")).json()["funding"]
+
+    assert TREASURY not in skill
+    assert "Do not pay on chain now" in skill
+    assert (funding["deposits"], funding["contract_address"]) == (False, None)
