@@ -20,6 +20,8 @@ TRIM_SECONDS: Final = 60.0
 MONTH_SECONDS: Final = 3600.0
 HEADS_SECONDS: Final = 10.0
 SHORT_RETENTION_MS: Final = 3_600_000  # while Redis is nearly full: serving comes before the memory of posted changes
+SHORTEST_RETENTION_MS: Final = 60_000  # what it comes down to, by half each round of the shards, while Redis stays nearly full
+CLAIMS_KEPT_DAYS: Final = 35
 
 
 class Housekeeping:
@@ -29,6 +31,7 @@ class Housekeeping:
         self._pool, self._balances, self._retention_ms = pool, balances, retention_ms
         self._trim_at, self._months_at, self._heads_at, self._trim_next = 0.0, 0.0, 0.0, 0
         self._heads: dict[int, int] = {}
+        self._pressed = 0  # shards trimmed since Redis became nearly full
 
     async def round(self, positions: Mapping[int, ShardPosition], healthy: Mapping[int, ShardMeta]) -> None:
         """Do what is due: next months' partitions hourly, chain heads often, and one shard's outbox, each about once a minute."""
@@ -36,6 +39,7 @@ class Housekeeping:
         if now >= self._months_at:
             async with journal_answers():
                 await self._pool.execute(SQL["ensure_months_ahead"])
+                await self._pool.execute(SQL["forget_claims"], CLAIMS_KEPT_DAYS)
             self._months_at = now + MONTH_SECONDS
         if now >= self._heads_at:
             self._heads_at = now + HEADS_SECONDS
@@ -44,8 +48,15 @@ class Housekeeping:
             shard, self._trim_next = self._trim_next, (self._trim_next + 1) % SHARDS
             self._trim_at = now + TRIM_SECONDS / SHARDS
             if shard in healthy:
-                kept_ms = min(self._retention_ms, SHORT_RETENTION_MS) if await self._balances.under_pressure() else self._retention_ms
-                await trim_shard(self._balances, shard, posted=healthy[shard].posted, before_ms=now_ms() - kept_ms)
+                await trim_shard(self._balances, shard, posted=healthy[shard].posted, before_ms=now_ms() - await self._kept_ms())
+
+    async def _kept_ms(self) -> int:
+        """Return how long posted changes stay in Redis at present."""
+        if not await self._balances.under_pressure():
+            self._pressed = 0
+            return self._retention_ms
+        self._pressed += 1
+        return min(self._retention_ms, max(SHORTEST_RETENTION_MS, SHORT_RETENTION_MS >> min(self._pressed // SHARDS, 10)))
 
     def forget_head(self, shard: int) -> None:
         """Write this shard's head again: a rebuilt Redis has lost it."""

@@ -22,7 +22,6 @@ from ledger.usage_record import WHOLE_REQUEST, ClaimMark, UsageRecord
 
 __all__ = ["WHOLE_REQUEST", "Busy", "ClaimState", "Claims", "Conflict", "Fresh", "Known", "Recorded", "Taken", "Wanted", "wanted_claim"]
 
-KEPT_DAYS: Final = 35
 LEASE_SECONDS: Final = 10.0  # longer than any request takes; shorter would only ask the books more often
 KEY_LENGTH_MAX: Final = 255
 

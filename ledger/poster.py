@@ -20,6 +20,7 @@ from ledger.errors import BalanceUnavailable, BrokenInvariant, JournalUnavailabl
 from ledger.holds import OutboxEntry, ShardMeta
 from ledger.housekeeping import Housekeeping
 from ledger.journal import Pool, ShardPosition, journal_answers, journal_transaction, lock_shards, now_ms, read_shards
+from ledger.outbox_parts import ReadPace, in_parts
 from ledger.posting import Posting
 from ledger.queries import SQL
 from ledger.rebuild import JOURNAL_WENT_BACK, needs_rebuild, rebuild_shard, shards_by_activity
@@ -105,6 +106,7 @@ class Poster:
         self._rebuilding: set[int] = set()
         self._rebuild_slots = asyncio.Semaphore(REBUILDS_AT_ONCE)
         self._retry_at: dict[int, tuple[float, int]] = {}
+        self._pace = ReadPace()
 
     async def run(self, stop: asyncio.Event) -> None:
         """Post until `stop` is set; a store that is away is awaited with growing pauses."""
@@ -179,7 +181,7 @@ class Poster:
         return ""
 
     async def _read(self, group: asyncio.TaskGroup, positions: Mapping[int, ShardPosition], waiting: Mapping[int, ShardMeta]) -> dict[int, list[OutboxEntry]]:
-        count = max(SHARD_ENTRIES_MIN, BATCH_MAX // max(1, len(waiting)))
+        count = self._pace.count(max(SHARD_ENTRIES_MIN, BATCH_MAX // max(1, len(waiting))), shards=len(waiting))
 
         async def read(shard: int) -> list[OutboxEntry]:
             try:
@@ -192,17 +194,21 @@ class Poster:
             return page
 
         pages = await asyncio.gather(*(read(shard) for shard in waiting))
-        return {shard: page for shard, page in zip(waiting, pages, strict=True) if page}
+        entries = {shard: page for shard, page in zip(waiting, pages, strict=True) if page}
+        self._pace.learn(entries)
+        return entries
 
     async def _post(self, group: asyncio.TaskGroup, entries: Mapping[int, Sequence[OutboxEntry]], epochs: Mapping[int, int]) -> int:
-        if not entries:
-            return 0
-        batch = await post_batch(self._pool, entries, epochs)
-        metrics.posted_total.inc(batch.entries)
-        await asyncio.gather(*(self._mark(shard, epochs[shard], seq) for shard, seq in batch.posted.items()))
-        for shard, reason in batch.refused.items():
-            self._refuse(group, shard, reason)
-        return batch.entries
+        posted, refused = 0, set[int]()
+        for part in in_parts(entries):
+            batch = await post_batch(self._pool, {shard: page for shard, page in part.items() if shard not in refused}, epochs)
+            posted += batch.entries
+            metrics.posted_total.inc(batch.entries)
+            await asyncio.gather(*(self._mark(shard, epochs[shard], seq) for shard, seq in batch.posted.items()))
+            for shard, reason in batch.refused.items():
+                self._refuse(group, shard, reason)
+            refused.update(batch.refused)
+        return posted
 
     def _refuse(self, group: asyncio.TaskGroup, shard: int, reason: str) -> None:
         """Rebuild a shard that does not continue; a gap may be an answer cut short, so it is asked for again first."""

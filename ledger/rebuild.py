@@ -28,6 +28,7 @@ from ledger.journal import (
     lock_shards,
     read_figures,
 )  # fmt: skip
+from ledger.outbox_parts import in_parts
 from ledger.posting import DueRow, Posting
 from ledger.queries import SQL
 from ledger.shard_link import meta_key, outbox_key
@@ -136,7 +137,8 @@ async def _post_rest(pool: Pool, balances: Balances, shard: int, *, epoch: int, 
     """
     after = posted = 0
     while page := await balances.read_outbox(shard, after=after, count=PAGE):
-        posted += await _post_page(pool, shard, page, epoch=epoch, accept_loss=accept_loss)
+        for part in in_parts({shard: page}):
+            posted += await _post_page(pool, shard, part[shard], epoch=epoch, accept_loss=accept_loss)
         after = page[-1].seq
     last = await _last_outbox_id(balances, shard)
     async with journal_transaction(pool) as connection:
