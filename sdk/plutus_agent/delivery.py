@@ -170,7 +170,8 @@ class Delivery:
                 return
             send_splitting(self._remote, segment.read(), timeout=timeout, failures=self._failures, refuse=self._refuse, done=self._count)
             self._spool.remove(segment)
-            self._failures, self._last_error = 0, None
+            if self._failures:
+                self._failures, self._last_error = 0, None
         except PlutusError as error:
             self._failures += 1
             self._last_error = str(error)
