@@ -25,14 +25,14 @@ class Walk:
     `newest` is the newest row at or below the slot the walk was asked for, failed ones included; `listed` counts all rows.
     """
 
-    rows: deque[Row] = field(default_factory=lambda: deque[Row](maxlen=ROWS_HELD_MAX))
+    rows: deque[Row] = field(default_factory=lambda: deque[Row](maxlen=ROWS_HELD_MAX))  # a full one lets go of its other end
     newest: Row | None = None
     listed: int = 0
 
     @property
     def is_whole(self) -> bool:
         """Whether all rows are held. Else the newest were let go."""
-        return len(self.rows) < ROWS_HELD_MAX
+        return self.rows.maxlen is None or len(self.rows) < self.rows.maxlen
 
     def oldest_first(self) -> list[Row]:
         """Return the rows in the order of their slots; inside a slot as the provider has them."""

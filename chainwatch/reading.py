@@ -6,6 +6,7 @@ shows that none of them was a move, since a provider may hide one, or call it fa
 
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from typing import Final
 
 import structlog
 
@@ -22,6 +23,8 @@ from ledger.deposit_values import Cursor, Move, Naming, Vault
 from ledger.deposits import Deposits
 
 log = structlog.get_logger("chainwatch")
+
+NOTHING: Final = -1  # a slot below all: nothing can be said of any
 
 
 @dataclass(slots=True, kw_only=True)
@@ -119,7 +122,7 @@ class VaultReader:
     async def _finish(self, walk: Walk, reader: Provider, proof: Proof, *, cursor: Cursor) -> Cursor:
         """Move the cursor behind all that was read, if the vault's balance proves that nothing was missing. Else it stays at the last move."""
         if not walk.is_whole:  # the next reading goes on behind what was held; were a move hidden there, its successor would not join
-            last = walk.rows[0]
+            last, proof.until = walk.rows[0], NOTHING
             return await self._advance(replace(cursor, signature=last.signature, slot=last.slot)) if last.slot > cursor.slot else cursor
         difference = proof.differences().get(reader.host)
         self.backlog = 0

@@ -112,8 +112,8 @@ class Service:
         with suppress(TimeoutError):
             async with asyncio.timeout(least):
                 await stop.wait()
-        if stop.is_set():
-            return
+        if stop.is_set() or (self._failure is None and self._watcher is not None and self._watcher.backlog):
+            return  # there is more to read at once
         waits = [asyncio.ensure_future(stop.wait()), asyncio.ensure_future(self._hinted.wait())]
         try:
             await asyncio.wait(waits, timeout=seconds - least, return_when=asyncio.FIRST_COMPLETED)
