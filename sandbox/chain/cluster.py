@@ -151,6 +151,7 @@ class Cluster:
 
         Raises:
             TransactionRefused: it does not land.
+            OSError: it cannot be kept, so it has not landed.
         """
         self.require_valid(transaction)
         keys, loaded = self._keys(transaction)
@@ -166,7 +167,12 @@ class Cluster:
         slot = self.clock.slot
         record = make_record(landing, slot=slot, order=self._order, block_time=self.clock.milliseconds(slot) // 1000)
         changes = {key: write_account(after[key]) for key in record.changed}
-        self._store.append("transaction", **write_record(record), accounts=changes)
+        try:
+            self._store.append("transaction", **write_record(record), accounts=changes)
+        except OSError:
+            for key in record.changed:  # what is not in the log has not happened
+                self.machine.set_account(key, before[key])
+            raise
         self._keep(record, {key: (before[key], after[key]) for key in record.changed})
         self._tell("landed", record)
         return record

@@ -17,6 +17,7 @@ from sandbox.chain.faucet import BadRequest, pay, read_payment
 from sandbox.chain.faults import BadFault
 from sandbox.chain.genesis import VAULT, is_address
 from sandbox.chain.keys import FAUCET, MINT, TREASURY
+from sandbox.chain.landing import TransactionRefused
 from sandbox.chain.provider import Provider
 
 SLOTS_MAX: Final = 10_000  # in one step
@@ -151,6 +152,8 @@ def _guarded(handler: Handler) -> Handler:
             return await handler(request)
         except BadRequest as error:
             return JSONResponse({"error": {"field": error.field, "message": str(error)}}, 400)
+        except TransactionRefused as error:
+            return JSONResponse({"error": {"field": "body", "message": f"the transaction does not land: {error}"}}, 400)
 
     return serve
 

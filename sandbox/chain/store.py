@@ -2,6 +2,7 @@
 
 import base64
 import contextlib
+import errno
 import json
 import os
 from collections.abc import Iterator, Mapping
@@ -49,12 +50,23 @@ class Store:
                     raise DamagedLog(f"line {number} of {self.path} cannot be read") from error
 
     def append(self, kind: str, *, durable: bool = True, **fields: Any) -> None:
-        """Write one line; when `durable` it outlives a power failure too."""
+        """Write one line whole, or nothing of it; when `durable` it outlives a power failure too.
+
+        Raises:
+            OSError: the disk is full or fails.
+        """
         if self._file is None:
             return
-        os.write(self._file, json.dumps({"kind": kind, **fields}, separators=(",", ":")).encode() + b"\n")
-        if durable:
-            os.fdatasync(self._file)
+        line = json.dumps({"kind": kind, **fields}, separators=(",", ":")).encode() + b"\n"
+        length = os.fstat(self._file).st_size
+        try:
+            if os.write(self._file, line) != len(line):
+                raise OSError(errno.ENOSPC, "the disk is full")
+            if durable:
+                os.fdatasync(self._file)
+        except OSError:
+            os.ftruncate(self._file, length)
+            raise
 
     def close(self) -> None:
         """Close the file."""

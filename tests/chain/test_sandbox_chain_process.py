@@ -163,6 +163,23 @@ def test_a_line_that_a_crash_cut_off_is_forgotten_and_damage_elsewhere_is_refuse
         Cluster(tmp_path)
 
 
+async def test_what_cannot_be_written_has_not_happened(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    async with open_chain(tmp_path) as chain:
+        wallet = chain.wallet()
+        log = tmp_path / "log.jsonl"
+        before, size = chain.amount(), log.stat().st_size
+        paid = chain.build([chain.transfer(wallet, USDC)], [wallet])
+        write = os.write
+        with monkeypatch.context() as full:
+            full.setattr(os, "write", lambda file, line: write(file, line[:20]))
+            with pytest.raises(OSError, match="full"):
+                chain.land(paid)
+
+        assert (chain.amount(), log.stat().st_size) == (before, size)
+        assert chain.land(paid).fault is None
+        assert chain.amount() == before + USDC
+
+
 def test_every_home_has_a_chain_of_its_own(tmp_path: Path) -> None:
     one, two = Cluster(tmp_path / "one"), Cluster(tmp_path / "two")
 
