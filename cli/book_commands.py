@@ -9,6 +9,7 @@ import typer
 from cli.books import Books, database_url
 from cli.options import AsJson, CommandFailed, ConfigFile, Home, Sandbox, on_books, print_json, settings_of
 from config.rate_card import price_from_body
+from config.reported_prices import estimate_from_body
 from ledger.entries import SHARDS
 from ledger.errors import BrokenInvariant
 from ledger.findings import Report
@@ -42,7 +43,7 @@ def verify(
 
     async def work(books: Books) -> Report:
         try:
-            return await verify_books(books.pool, books.balances, price=price_from_body, checkpoint=checkpoint)
+            return await verify_books(books.pool, books.balances, price=price_from_body, price_usage=estimate_from_body, checkpoint=checkpoint)
         except (OSError, ValueError) as error:
             raise CommandFailed(f"the checkpoint {checkpoint}: {error}" if checkpoint else str(error)) from error
 

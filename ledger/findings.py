@@ -22,6 +22,7 @@ class Fault(StrEnum):
     HOLD_LEFT = "hold_left"
     PRICE_DIFFERS = "price_differs"
     PRICE_UNKNOWN = "price_unknown"
+    EVENTS_DIFFER = "events_differ"
     CHECKPOINT_DIFFERS = "checkpoint_differs"
     VAULT_DIFFERS = "vault_differs"
     UNATTRIBUTED_DIFFERS = "unattributed_differs"

@@ -87,7 +87,8 @@ class Ingest:
                 if epoch is not None or attempt == EPOCHS_MAX - 1 or self._balances.epoch(key.shard) <= used:
                     raise
                 # An earlier try of this very call may have been charged in the epoch that has passed.
-                record = await self._posted(key.shard, request_id)
+                meta = await read_open_meta(self._balances, key.shard)
+                record = await self._posted(key.shard, request_id, epoch=meta.epoch, seq=meta.seq)
                 if record is not None:
                     return await self.outcome_of(key.account, record, policy=policy)
             else:
@@ -102,8 +103,7 @@ class Ingest:
             ShardClosed, BalanceUnavailable, NotPostedYet, JournalUnavailable: it cannot be told now; ask again.
         """
         epoch, answer = await self._balances.run_in("end_usage", key.shard, request_id, ENDED_MS)
-        await wait_posted(self._pool, key.shard, epoch=epoch, seq=answer[1], seconds_max=POSTED_SECONDS_MAX)
-        return await self._read(request_id)
+        return await self._posted(key.shard, request_id, epoch=epoch, seq=answer[1])
 
     async def outcome_of(self, account: AccountId, record: UsageRecord, *, policy: IngestPolicy) -> IngestOutcome:
         """Return the outcome of a request out of the journal: what its caller was told, or would have been.
@@ -126,13 +126,13 @@ class Ingest:
     async def _epoch(self, shard: int) -> int:
         return self._balances.epoch(shard) or (await read_open_meta(self._balances, shard)).epoch
 
-    async def _posted(self, shard: int, request_id: RequestId) -> UsageRecord | None:
-        meta = await read_open_meta(self._balances, shard)
-        await wait_posted(self._pool, shard, epoch=meta.epoch, seq=meta.seq, seconds_max=POSTED_SECONDS_MAX)
-        return await self._read(request_id)
-
-    async def _read(self, request_id: RequestId) -> UsageRecord | None:
+    async def _posted(self, shard: int, request_id: RequestId, *, epoch: int, seq: int) -> UsageRecord | None:
+        """Look a request up in the journal, once that has all which the shard had taken at `seq` of `epoch`."""
+        await wait_posted(self._pool, shard, epoch=epoch, seq=seq, seconds_max=POSTED_SECONDS_MAX)
         async with journal_answers():
+            position = await self._pool.fetchrow(SQL["posted_position"], shard)
+            if position["epoch"] != epoch or position["posted_seq"] < seq:
+                raise ShardClosed(shard)  # a rebuild has begun, which may have more of the outbox to post
             rows = await self._pool.fetch(SQL["journal_by_key"], [key_digest(f"usage:{request_id}")])
         return UsageRecord.from_json(rows[0]["detail"]) if rows else None
 

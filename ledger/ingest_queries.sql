@@ -119,8 +119,10 @@ ORDER BY settled_at, usage_events.seq, usage_events.line LIMIT $7;
 
 -- name: audit_usage
 -- What the events of each reported request come to, in the order of the journal.
-SELECT seq, count(*) AS events, sum(amount) AS amount, sum(input_tokens + output_tokens + reasoning_tokens + cache_write_5m_tokens + cache_read_tokens) AS tokens
-FROM usage_events WHERE shard = $1 AND operation = 'reported' GROUP BY seq ORDER BY seq;
+SELECT seq, count(*) AS events, sum(usage_events.amount) AS amount,
+    sum(input_tokens + output_tokens + reasoning_tokens + cache_write_5m_tokens + cache_read_tokens) AS tokens
+FROM usage_events JOIN accounts ON accounts.id = usage_events.account_id
+WHERE accounts.shard = $1 AND operation = 'reported' GROUP BY seq ORDER BY seq;
 
 -- name: audit_months
 SELECT usage_months.account_id, month, tokens, events, amount
@@ -128,3 +130,6 @@ FROM usage_months JOIN accounts ON accounts.id = usage_months.account_id WHERE a
 
 -- name: months_of
 SELECT account_id, month, tokens FROM usage_months WHERE account_id = ANY($1::bigint[]);
+
+-- name: accounts_by_name
+SELECT public_id FROM accounts WHERE name = $1 AND status <> 'closed' ORDER BY id LIMIT 2;

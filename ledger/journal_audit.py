@@ -12,6 +12,8 @@ from ledger.findings import Fault, Report
 from ledger.journal import ACQUIRE_SECONDS_MAX, LONG_READ_SECONDS_MAX, Connection, Pool, journal_answers, milliseconds
 from ledger.postings import CUSTOMER, GENESIS_HEAD, Transaction, chain, key_digest
 from ledger.queries import SQL
+from ledger.reported_audit import PriceUsage, ReportedAudit
+from ledger.reported_posting import USAGE
 
 type PriceRecord = Callable[[ChargeRecord, str], tuple[int, int]]  # record and rate card body; amount and provider leg
 
@@ -28,6 +30,7 @@ class ShardAudit:
     report: Report
     price: PriceRecord | None
     cards: dict[str, str | None]
+    reported: ReportedAudit
     sums: dict[str, int] = field(default_factory=dict)
 
     async def run(self) -> None:
@@ -49,6 +52,9 @@ class ShardAudit:
                 self.sums[account] = self.sums.get(account, 0) + amount
             if self.price is not None and row["kind"] in ("charge", "adjust"):
                 await self._check_price(row)
+            elif row["kind"] == USAGE:
+                await self.reported.take(row, await self._card(row["rate_card"]))
+        await self.reported.finish()
         self.report.count("rows", seq)
         if (seq, head) != (position["chain_seq"], position["chain_head"]):
             self.report.add(Fault.TAIL_CUT, f"shard {self.shard}: the chain ends at row {seq}, but should at row {position['chain_seq']}", shard=self.shard)
@@ -149,7 +155,9 @@ def _transaction_of(row: Any) -> Transaction:
     )
 
 
-async def audit_shard(pool: Pool, shard: int, *, report: Report, price: PriceRecord | None, cards: dict[str, str | None]) -> None:
+async def audit_shard(
+    pool: Pool, shard: int, *, report: Report, price: PriceRecord | None, cards: dict[str, str | None], price_usage: PriceUsage | None = None
+) -> None:
     """Check one shard of the journal from its first row. `cards` remembers rate cards from shard to shard.
 
     Raises:
@@ -157,4 +165,4 @@ async def audit_shard(pool: Pool, shard: int, *, report: Report, price: PriceRec
     """
     async with journal_answers(), pool.acquire(timeout=ACQUIRE_SECONDS_MAX) as connection:
         async with connection.transaction(isolation="repeatable_read", readonly=True):
-            await ShardAudit(connection, shard, report, price, cards).run()
+            await ShardAudit(connection, shard, report, price, cards, ReportedAudit(connection, shard, report, price_usage)).run()

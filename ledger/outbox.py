@@ -82,6 +82,11 @@ class OutboxLink(ShardLink):
         answer = await self.run("account_state", shard, account)
         return (int(answer[5]), int(answer[3])) if answer[0] == b"ok" else None
 
+    async def account_month(self, account: AccountId, shard: int) -> tuple[int, int]:
+        """Return the latest month in which the account reported usage, such as 202611, and its tokens; zeros where there is none."""
+        answer = await self.run("account_state", shard, account)
+        return int(answer[6]), int(answer[7])
+
     async def close_shard(self, shard: int, epoch: int | None = None) -> None:
         """Close a shard, whatever its epoch or only if it is in `epoch`. A missing one stays missing."""
         await self.call("close_shard", shard, "" if epoch is None else epoch)

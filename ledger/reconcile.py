@@ -19,6 +19,7 @@ from ledger.journal import LONG_READ_SECONDS_MAX, Pool, ShardPosition, journal_a
 from ledger.journal_audit import PREFETCH, PriceRecord, audit_shard, check_row
 from ledger.queries import SQL
 from ledger.rebuild import rebuild_shard
+from ledger.reported_audit import PriceUsage, check_months
 from telemetry import metrics
 
 __all__ = ["Fault", "Finding", "Report", "run_reconciler", "verify"]
@@ -34,13 +35,19 @@ SHARD_PAUSE_SECONDS: Final = 1.0
 
 
 async def verify(
-    pool: Pool, balances: Balances | None, *, price: PriceRecord | None = None, checkpoint: Path | None = None, vault_on_chain: int | None = None
+    pool: Pool,
+    balances: Balances | None,
+    *,
+    price: PriceRecord | None = None,
+    checkpoint: Path | None = None,
+    vault_on_chain: int | None = None,
+    price_usage: PriceUsage | None = None,
 ) -> Report:
     """Check the books from the first row on, while traffic may flow; without `balances` the journal alone.
 
-    `price` computes a charge again from its record and the text of its rate card. `checkpoint` is a file of chain heads: what it holds
-    is compared, then it is written anew if nothing was found. `vault_on_chain` is what the chain says of the vault, in microunits;
-    without it the watcher's last word is taken, where it is fresh.
+    `price` computes a charge again from its record and the text of its rate card, `price_usage` the estimated costs of reported usage.
+    `checkpoint` is a file of chain heads: what it holds is compared, then it is written anew if nothing was found. `vault_on_chain` is what the
+    chain says of the vault, in microunits; without it the watcher's last word is taken, where it is fresh.
 
     Raises:
         JournalUnavailable, BalanceUnavailable: a store did not answer.
@@ -50,7 +57,7 @@ async def verify(
     await _check_remembered_heads(pool, balances, checkpoint, report)
     cards: dict[str, str | None] = {}
     for shard in range(HOUSE_SHARD + 1):
-        await audit_shard(pool, shard, report=report, price=price, cards=cards)
+        await audit_shard(pool, shard, report=report, price=price, cards=cards, price_usage=price_usage)
     await check_sums(pool, report=report, vault_on_chain=vault_on_chain)
     await check_deposits(pool, report=report)
     if vault_on_chain is None:
@@ -86,6 +93,7 @@ async def _check_hot_shard(pool: Pool, balances: Balances, shard: int, *, accoun
         try:
             await check_balances(pool, balances, shard, accounts=accounts, report=part)
             await check_holds(pool, balances, shard, accounts=accounts, report=part)
+            await check_months(pool, balances, shard, accounts=accounts, report=part)
         except ShardClosed:
             if attempt < SHARD_TRIES - 1:
                 await asyncio.sleep(SHARD_PAUSE_SECONDS)
