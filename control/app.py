@@ -30,6 +30,8 @@ from control.schemas import (
     TransactionsAnswer,
     TransactionsQuery,
 )
+from control.usage_lane import UsageLane
+from control.usage_routes import USAGE_ROUTES
 from ledger.errors import LedgerError
 
 Handler = Callable[[Request], Awaitable[Response]]
@@ -131,6 +133,7 @@ ROUTES: Final[tuple[tuple[Endpoint, Handler], ...]] = (
         pay_pages.pay_page,
     ),
     (Endpoint(path="/icon.svg", summary="What wallets show beside our name.", tag="paying", media_type="image/svg+xml"), pay_pages.icon),
+    *USAGE_ROUTES,
     (Endpoint(path="/dashboard/{api_token}", summary="The account's page.", tag="pages", media_type="text/html"), pages.dashboard),
     (Endpoint(path="/pricing", summary="Prices for people.", tag="pages", media_type="text/html"), pages.price_page),
     (Endpoint(path="/.well-known/agent-service.json", summary="Service descriptor.", tag="descriptions"), descriptions.agent_service),
@@ -146,7 +149,7 @@ def make_app(context: ControlContext) -> Starlette:
     routes = (*ROUTES, FAUCET_ROUTE) if context.settings.mode == "sandbox" else ROUTES
     app = Starlette(
         routes=[Route(endpoint.path, _named(endpoint, handler), methods=[endpoint.method]) for endpoint, handler in routes],
-        middleware=[Middleware(Envelope, https=context.public_url.startswith("https://"))],
+        middleware=[Middleware(layer, https=context.public_url.startswith("https://")) for layer in (UsageLane, Envelope)],
         exception_handlers={ApiError: answer_api_error, LedgerError: answer_ledger_error, HTTPException: answer_http_exception},
         lifespan=_watch,
     )

@@ -16,13 +16,18 @@ from control.catalogue import configured_providers
 from control.chain_view import ChainView
 from control.deposit_codes import DepositCodes
 from control.health import HealthMonitor
+from control.ingest import UsageDoor, make_door
 from control.minute_limit import MinuteLimit
 from control.peers import Network, client_address, limited_network, peer_address, read_networks
 from control.rpc_providers import RpcProviders
 from ledger.accounts import Accounts
 from ledger.balances import Balances, connect_redis
 from ledger.deposits import Deposits
+from ledger.idempotency import Claims
+from ledger.ingest import Ingest
 from ledger.journal import Pool, open_pool
+from ledger.keys import Keys
+from ledger.workspaces import Workspaces
 from metering.rate_cards import RateCard
 from metering.rates import Rate
 
@@ -50,6 +55,9 @@ class ControlContext:
     chain: ChainView
     codes: DepositCodes
     rpc: RpcProviders
+    keys: Keys
+    workspaces: Workspaces
+    usage: UsageDoor
     public_url: str
     version: str
     trusted_proxies: tuple[Network, ...] = ()
@@ -92,6 +100,7 @@ async def open_context(settings: Settings, card: RateCard, *, internal_key: str 
     balances = Balances(redis, instance="")
     accounts, deposits = Accounts(pool, balances), Deposits(pool, balances)
     rpc = RpcProviders(settings.chain.providers)
+    ingest, workspaces = Ingest(pool, balances), Workspaces(pool, balances)
     try:
         yield ControlContext(
             settings=settings,
@@ -107,6 +116,9 @@ async def open_context(settings: Settings, card: RateCard, *, internal_key: str 
             chain=ChainView(settings, deposits),
             codes=DepositCodes(accounts),
             rpc=rpc,
+            keys=Keys(pool, balances),
+            workspaces=workspaces,
+            usage=make_door(settings, card, ingest=ingest, claims=Claims(pool, ingest), workspaces=workspaces),
             public_url=settings.origin,
             version=own_version(),
             trusted_proxies=read_networks(settings.trusted_proxies),

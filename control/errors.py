@@ -14,12 +14,15 @@ from ledger.errors import (
     LedgerError,
     NotPostedYet,
     ShardClosed,
+    TooManyKeys,
     UnknownAccount,
+    UnknownKey,
     UnknownToken,
 )
 from telemetry.logs import get_log
 
 RETRY_SECONDS = "1"
+PLAIN_PATH = "/v1/usage"
 
 
 class ApiError(Exception):
@@ -31,8 +34,10 @@ class ApiError(Exception):
         self.details, self.headers = dict(details or {}), dict(headers or {})
 
 
-def error_response(error: ApiError) -> Response:
-    """Return the JSON answer of an error."""
+def error_response(error: ApiError, *, path: str = "") -> Response:
+    """Return the JSON answer of an error; below `/v1/usage` in the shape that clients of that API know."""
+    if path == PLAIN_PATH or path.startswith(f"{PLAIN_PATH}/"):
+        return JSONResponse({"error": error.message, **error.details}, error.status, headers=error.headers)
     body = {"error": {"code": error.code, "message": error.message, "details": error.details}}
     return JSONResponse(body, error.status, headers=error.headers)
 
@@ -40,6 +45,10 @@ def error_response(error: ApiError) -> Response:
 def from_ledger(error: LedgerError) -> ApiError:
     """Say a failure of the books in words for the caller; an unforeseen one is ours (500)."""
     match error:
+        case UnknownKey():
+            return ApiError(401, "invalid_key", message="invalid or missing API key", headers={"WWW-Authenticate": "Bearer"})
+        case TooManyKeys():
+            return ApiError(409, "too_many_keys", message=f"{error}.")
         case UnknownToken():
             return ApiError(401, "invalid_token", message="This api_token is not known. Check it, or register for a new one with POST /v1/register.")
         case InactiveAccount(reason=reason):
@@ -70,29 +79,30 @@ def too_slow() -> ApiError:
     return ApiError(503, "too_slow", message=message, headers={"Retry-After": RETRY_SECONDS})
 
 
-async def answer_api_error(_request: Request, error: Exception) -> Response:
+async def answer_api_error(request: Request, error: Exception) -> Response:
     """Handle an ApiError that an endpoint raised."""
-    return error_response(error if isinstance(error, ApiError) else internal_error())
+    return error_response(error if isinstance(error, ApiError) else internal_error(), path=request.url.path)
 
 
 async def answer_ledger_error(request: Request, error: Exception) -> Response:
     """Handle a failure of the books that an endpoint let pass."""
     if not isinstance(error, LedgerError):
-        return error_response(internal_error())
+        return error_response(internal_error(), path=request.url.path)
     answer = from_ledger(error)
     if answer.status >= 500:
         get_log().warning("books_unavailable", kind=type(error).__name__, reason=str(error), request_id=request.scope.get("level5.request_id"))
-    return error_response(answer)
+    return error_response(answer, path=request.url.path)
 
 
-async def answer_http_exception(_request: Request, error: Exception) -> Response:
+async def answer_http_exception(request: Request, error: Exception) -> Response:
     """Handle what the router says: an unknown path or a wrong method."""
     if not isinstance(error, HTTPException):
-        return error_response(internal_error())
-    allowed = (error.headers or {}).get("Allow", "")
+        return error_response(internal_error(), path=request.url.path)
+    path, allowed = request.url.path, (error.headers or {}).get("Allow", "")
     if error.status_code == 404:
-        return error_response(ApiError(404, "not_found", message="There is nothing at this path. GET /openapi.json lists what there is."))
+        return error_response(ApiError(404, "not_found", message="There is nothing at this path. GET /openapi.json lists what there is."), path=path)
     if error.status_code == 405:
         message = f"This path answers to {allowed} only."
-        return error_response(ApiError(405, "method_not_allowed", message=message, details={"allowed": allowed.split(", ")}, headers={"Allow": allowed}))
-    return error_response(ApiError(error.status_code, "invalid_request", message=str(error.detail), headers=error.headers))
+        refusal = ApiError(405, "method_not_allowed", message=message, details={"allowed": allowed.split(", ")}, headers={"Allow": allowed})
+        return error_response(refusal, path=path)
+    return error_response(ApiError(error.status_code, "invalid_request", message=str(error.detail), headers=error.headers), path=path)

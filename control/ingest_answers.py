@@ -8,6 +8,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Final
 
+from control.ingest_reading import BadEvents
 from ledger.ingest_values import IngestOutcome, ItemOutcome
 from ledger.money import MICROUNITS_PER_USDC
 
@@ -15,6 +16,7 @@ RECORDED, NOTHING_RECORDED, BAD = 200, 402, 400
 FREE_LIMIT_REACHED: Final = "free-tier token quota reached — upgrade to Pro"
 BALANCE_EXHAUSTED: Final = "prepaid credit exhausted"
 BOTH_EXHAUSTED: Final = "usage rejected: free-tier quota and prepaid credit both exhausted"
+REPLAYED: Final = '"idempotent_replay":true'
 _FLAGS: Final = ("false", "true")
 _quoted = json.JSONEncoder(ensure_ascii=False).encode
 
@@ -40,7 +42,7 @@ class Result:
     estimated: bool = False
     unpriced: bool = False
     folded: bool = False
-    fault: tuple[str, str | None] | None = None
+    fault: BadEvents | None = None
     earlier: str | None = None
 
 
@@ -51,18 +53,18 @@ def usd(amount: int) -> str:
     return f"{sign}{whole}.{rest:06d}".rstrip("0") if rest else f"{sign}{whole}.0"
 
 
-def error_answer(status: int, text: str, *, headers: Mapping[str, str] | None = None, **details: object) -> Answer:
+def error_answer(status: int, text: str, *, headers: Mapping[str, str] | None = None, details: Mapping[str, object] | None = None) -> Answer:
     """Return an error in the shape that clients of the peer know: one object, its text under `error`."""
-    return Answer(status, _quoted({"error": text, **details}), headers or {})
+    return Answer(status, _quoted({"error": text, **(details or {})}), headers or {})
 
 
 def result_text(result: Result, balance: int) -> str:
     """Return the fields of one event, without braces; `balance` is told for one that was not asked for."""
     if result.earlier is not None:
-        return result.earlier
+        return f"{result.earlier},{REPLAYED}"
     outcome = result.outcome
     if outcome is None:
-        text, name = result.fault or ("", None)
+        text, name = ("", None) if result.fault is None else (result.fault.text, result.fault.field)
         return (
             f'"recorded":false,"event_id":null,"cost_usd":0.0,"estimated":false,"balance_after":{usd(balance)},"over_free_limit":false,'
             f'"over_balance":false,"unpriced":false,"error":{_quoted(text)},"field":{_quoted(name)}'

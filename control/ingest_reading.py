@@ -7,7 +7,7 @@ right is checked by the plainest means, and only what is not is looked at closel
 
 import json
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from decimal import ROUND_CEILING, Context, Decimal
@@ -29,11 +29,14 @@ _TOKEN_FIELDS: Final = ("input_tokens", "output_tokens", "cache_read_tokens", "c
 
 
 class BadEvents(Exception):
-    """The body is no usage; `event` is the number of the event from 0, None where the fault is not in one, `field` its field."""
+    """The body is no usage; `event` is the number of the event from 0, None where the fault is not in one, `field` its field.
 
-    def __init__(self, text: str, *, event: int | None = None, field: str | None = None) -> None:
+    `status` is 409 where an idempotency key stands for something else, or is being worked on.
+    """
+
+    def __init__(self, text: str, *, event: int | None = None, field: str | None = None, status: int = 400) -> None:
         super().__init__(text)
-        self.text, self.event, self.field = text, event, field
+        self.text, self.event, self.field, self.status = text, event, field, status
 
 
 class FieldFault(Exception):
@@ -68,15 +71,42 @@ class ReportedEvent:
     user_id: str | None
     idempotency_key: str | None
 
+    def canonical(self) -> str:
+        """Return what an idempotency key is bound to: everything that counts, however it was written."""
+        fields = (
+            self.provider, self.model, self.task_type, self.source, self.workspace, self.input_tokens, self.output_tokens, self.cache_read_tokens,
+            self.cache_write_tokens, self.reasoning_tokens, self.cost, self.occurred_at, self.external_ref, self.user_id,
+        )  # fmt: skip
+        return json.dumps(fields)
+
 
 @dataclass(slots=True)
 class Reported:
-    """The events of one request. `bad` holds the faults of those that were left out, by their number, where that was asked for."""
+    """The events of one request. `bad` holds the faults of those that were left out, by their number, which only a `partial` batch allows."""
 
     events: dict[int, ReportedEvent]
     bad: dict[int, BadEvents]
     is_batch: bool
     count: int
+    partial: bool = False
+
+    def canonical(self) -> str:
+        """Return what the idempotency key of the whole request is bound to."""
+        texts = [self.events[number].canonical() if number in self.events else str(self.bad[number]) for number in range(self.count)]
+        return json.dumps([self.is_batch, self.partial, *texts])
+
+    def leave_out(self, numbers: Sequence[int], *, field: str, text: str, status: int = 400) -> None:
+        """Take events out that turned out to be bad.
+
+        Raises:
+            BadEvents: the others are not wanted without them.
+        """
+        for number in numbers:
+            fault = BadEvents(f"event {number}: {text}" if self.is_batch else text, event=number, field=field, status=status)
+            if not self.partial:
+                raise fault
+            del self.events[number]
+            self.bad[number] = fault
 
 
 def read_events(body: bytes, *, now_ms: int, late_days_max: int, partial: bool = False) -> Reported:
@@ -90,16 +120,16 @@ def read_events(body: bytes, *, now_ms: int, late_days_max: int, partial: bool =
     items: list[object] = content if isinstance(content, list) else [content]
     if not 1 <= len(items) <= ITEMS_MAX:
         raise BadEvents(COUNT_FAULT)
-    events, bad, oldest = dict[int, ReportedEvent](), dict[int, BadEvents](), now_ms - late_days_max * DAY_MS
+    reported, oldest = Reported({}, {}, is_batch, len(items), partial=partial and is_batch), now_ms - late_days_max * DAY_MS
     for number, item in enumerate(items):
         try:
-            events[number] = _read_event(item, oldest=oldest, newest=now_ms + FUTURE_MS_MAX)
+            reported.events[number] = _read_event(item, oldest=oldest, newest=now_ms + FUTURE_MS_MAX)
         except FieldFault as fault:
             refusal = BadEvents(f"event {number}: {fault.text}" if is_batch else fault.text, event=number, field=fault.field)
-            if not (partial and is_batch):
+            if not reported.partial:
                 raise refusal from None
-            bad[number] = refusal
-    return Reported(events, bad, is_batch, len(items))
+            reported.bad[number] = refusal
+    return reported
 
 
 def _parse(body: bytes) -> object:
@@ -235,6 +265,11 @@ def _milliseconds(value: object) -> int:
 
 
 def _key(value: object) -> str:
-    if not isinstance(value, str) or not _KEY.fullmatch(value):
+    if not isinstance(value, str) or not is_idempotency_key(value):
         raise FieldFault("idempotency_key", f"idempotency_key must be 1 to {KEY_LENGTH_MAX} visible ASCII characters")
     return value
+
+
+def is_idempotency_key(text: str) -> bool:
+    """Tell whether a text may be an idempotency key."""
+    return _KEY.fullmatch(text) is not None

@@ -25,12 +25,17 @@ TRANSPORT_SECURITY = "max-age=31536000"
 ENDPOINT_SECONDS_MAX = 30.0
 
 
+def answer_headers(*, https: bool) -> dict[str, str]:
+    """Return the headers that every answer has."""
+    return {**SECURITY_HEADERS, **({"Strict-Transport-Security": TRANSPORT_SECURITY} if https else {})}
+
+
 class Envelope:
     """The outermost layer. Headers that an endpoint set itself are kept."""
 
     def __init__(self, app: ASGIApp, *, https: bool = False) -> None:
         self._app = app
-        self._headers = {**SECURITY_HEADERS, **({"Strict-Transport-Security": TRANSPORT_SECURITY} if https else {})}
+        self._headers = answer_headers(https=https)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Serve one request."""
@@ -41,18 +46,19 @@ class Envelope:
         scope["level5.request_id"] = request_id
         answer = _Answer(send, headers={**self._headers, "X-Request-Id": request_id}, bodyless=scope["method"] == "HEAD")
         try:
-            async with asyncio.timeout(ENDPOINT_SECONDS_MAX):
+            async with asyncio.timeout(ENDPOINT_SECONDS_MAX) as deadline:
+                scope["level5.deadline"] = deadline
                 await self._app(scope, receive, answer.send)
         except ClientDisconnect:
             return  # nobody is left to answer
         except TimeoutError:
             get_log().error("request_too_slow", request_id=request_id, route=_route_name(scope))
             if answer.status is None:
-                await error_response(too_slow())(scope, receive, answer.send)
+                await error_response(too_slow(), path=scope["path"])(scope, receive, answer.send)
         except Exception:
             get_log().exception("request_failed", request_id=request_id, route=_route_name(scope))
             if answer.status is None:
-                await error_response(internal_error())(scope, receive, answer.send)
+                await error_response(internal_error(), path=scope["path"])(scope, receive, answer.send)
         finally:
             metrics.control_requests_total.labels(_route_name(scope), str(answer.status or 0)).inc()
 
@@ -73,6 +79,13 @@ class _Answer:
         elif message["type"] == "http.response.body" and self._bodyless:
             message = {**message, "body": b""}
         await self._send(message)
+
+
+def take_time(scope: Scope) -> None:
+    """Let an answer that is streamed take as long as its reader does; the server still notices when the reader is gone."""
+    deadline = scope.get("level5.deadline")
+    if deadline is not None:
+        deadline.reschedule(None)
 
 
 def _route_name(scope: Scope) -> str:

@@ -11,6 +11,7 @@ from starlette.responses import JSONResponse, Response
 
 from control.context import context_of
 from control.schemas import ErrorAnswer
+from control.usage_schemas import PlainErrorAnswer
 
 REFERENCE: Final = "#/components/schemas/{model}"
 TOKEN_PARAMETER: Final[Mapping[str, object]] = {
@@ -21,6 +22,7 @@ PATH_PARAMETERS: Final[Mapping[str, Mapping[str, object]]] = {
     "deposit_code": {
         "name": "deposit_code", "in": "path", "required": True, "schema": {"type": "string"}, "description": "The account's public code.",
     },
+    "key_id": {"name": "key_id", "in": "path", "required": True, "schema": {"type": "string"}, "description": "key_…."},
     "claim_id": {"name": "claim_id", "in": "path", "required": True, "schema": {"type": "string"}, "description": "Given when the claim was opened."},
 }  # fmt: skip
 ERROR_MEANINGS: Final[Mapping[int, str]] = {
@@ -28,9 +30,11 @@ ERROR_MEANINGS: Final[Mapping[int, str]] = {
     401: "The api_token is unknown or inactive.",
     402: "The balance does not cover the request.",
     404: "A model without a price, or something that is not known.",
+    408: "The body did not arrive in time.",
     409: "It was done before, by this caller or another.",
     410: "Its time is over.",
     413: "The body is too large.",
+    415: "The body's content encoding is not understood.",
     422: "The request cannot be priced, or cannot be done as asked.",
     429: "Too many requests; Retry-After says when to try again.",
     502: "The provider failed.",
@@ -73,10 +77,14 @@ PROXY_ENDPOINTS: Final = (
 def describe(endpoints: Sequence[Endpoint], *, public_url: str, version: str) -> dict[str, object]:
     """Return the OpenAPI document."""
     endpoints = [*endpoints, *PROXY_ENDPOINTS]
-    answers = {model for endpoint in endpoints for model in (endpoint.answer, *endpoint.extra_answers.values()) if model} | {ErrorAnswer}
+    answers: set[type[BaseModel]] = {model for endpoint in endpoints for model in (endpoint.answer, *endpoint.extra_answers.values()) if model} | {
+        ErrorAnswer,
+        PlainErrorAnswer,
+    }
     bodies = {endpoint.body for endpoint in endpoints if endpoint.body}
     ordered = sorted(answers, key=lambda model: model.__name__)
-    modes: list[tuple[type[BaseModel], Any]] = [*((model, "serialization") for model in ordered), *((model, "validation") for model in bodies)]
+    modes: list[tuple[type[BaseModel], Any]] = [(model, "serialization") for model in ordered]
+    modes += [(model, "validation") for model in bodies]
     _, definitions = models_json_schema(modes, ref_template=REFERENCE)
     paths: dict[str, dict[str, object]] = {}
     for endpoint in endpoints:
@@ -124,6 +132,8 @@ def _responses(endpoint: Endpoint) -> dict[str, object]:
     error: dict[str, object] = {"application/json": {"schema": {"$ref": REFERENCE.format(model="ErrorAnswer")}}}
     if endpoint.tag == "proxy":
         error = {"application/json": {"schema": {"type": "object", "description": "An error body in the dialect of the path."}}}
+    if endpoint.tag == "usage":
+        error = {"application/json": {"schema": {"$ref": REFERENCE.format(model="PlainErrorAnswer")}}}
     schema: dict[str, object] = {"type": "string"} if endpoint.media_type != "application/json" else {"type": "object"}
     if endpoint.answer is not None:
         schema = {"$ref": REFERENCE.format(model=endpoint.answer.__name__)}

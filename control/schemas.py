@@ -195,6 +195,7 @@ class StateAnswer(Answer):
     """One word."""
 
     status: Literal["ok", "ready", "not_ready"]
+    ok: bool | None = Field(default=None, description="True while the process lives (/healthz).")
 
 
 class ErrorBody(Answer):

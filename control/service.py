@@ -23,7 +23,7 @@ async def health(request: Request) -> Response:
 
 async def alive(_request: Request) -> Response:
     """Tell that the process lives, whatever its stores do."""
-    return JSONResponse({"status": "ok"})
+    return JSONResponse({"status": "ok", "ok": True})
 
 
 async def ready(request: Request) -> Response:

@@ -120,6 +120,9 @@ SELECT * FROM accounts WHERE public_id = $1;
 -- name: account_by_token
 SELECT accounts.* FROM accounts JOIN tokens ON tokens.account_id = accounts.id WHERE tokens.digest = $1;
 
+-- name: accounts_by_name
+SELECT public_id FROM accounts WHERE name = $1 AND status <> 'closed' ORDER BY id LIMIT 2;
+
 -- name: list_accounts
 SELECT * FROM accounts WHERE id > $1 ORDER BY id LIMIT $2;
 

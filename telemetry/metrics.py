@@ -97,6 +97,9 @@ deposits_set_aside_microunits = Gauge(
 
 # The control API.
 control_requests_total = Counter("level5_control_requests_total", "Requests of the control API, by route and status.", ("route", "status"))
+ingest_events_total = Counter(
+    "level5_ingest_events_total", "Reported usage events, by outcome (recorded, over_balance, over_free_limit, invalid).", ("outcome",)
+)
 registrations_total = Counter("level5_registrations_total", "Registrations, by outcome (created, limited, unavailable).", ("outcome",))
 
 

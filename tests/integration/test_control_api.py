@@ -333,7 +333,7 @@ async def test_health_is_ok_when_all_components_are(control: Control) -> None:
     assert (body["status"], body["mode"]) == ("ok", "real")
     assert body["components"] == {"redis": "ok", "postgres": "ok", "poster": "ok", "shards": "ok"}
     assert body["details"]["shards_open"] == 64
-    assert (await control.client.get("/healthz")).json() == {"status": "ok"}
+    assert (await control.client.get("/healthz")).json() == {"status": "ok", "ok": True}
     assert (await control.client.get("/readyz")).json() == {"status": "ready"}
 
 
