@@ -42,9 +42,9 @@ def _is_before(move: Move, at: Cursor) -> bool:
 
 
 def _advances(at: Cursor, cursor: Cursor, moves: Sequence[Move], *, overlaps: bool) -> bool:
-    if at.signature is None or cursor.slot > at.slot:
-        return True
-    return cursor.slot == at.slot and (not overlaps or any(move.signature == at.signature for move in moves))
+    if cursor.slot != at.slot:
+        return cursor.slot > at.slot
+    return not overlaps or any(move.signature == at.signature for move in moves)
 
 
 def _differs(words: str, move: Move, *, expected: int, found: int) -> VaultDiffers:

@@ -43,7 +43,8 @@ class VaultOpening(VaultLink):
                     await connection.execute(SQL["change_opening"], opening or 0, opening is None)
             cursor = read_cursor(await connection.fetchrow(SQL["read_vault"]))
         # The database is first: whoever starts in between finds a Redis that does not know its chain yet, which is no mismatch.
-        await remember(self._balances, identity)
+        if hot != identity:
+            await remember(self._balances, identity)
         return cursor
 
     async def vault(self) -> Vault | None:

@@ -5,7 +5,7 @@ from collections.abc import Sequence
 from ledger.deposit_values import ChainStatus, Pending, Vault, VaultFigures
 from ledger.entries import AccountId
 from ledger.errors import NoVault
-from ledger.journal import insert_audit, journal_answers, journal_transaction
+from ledger.journal import ACQUIRE_SECONDS_MAX, insert_audit, journal_answers, journal_transaction
 from ledger.queries import SQL
 from ledger.vault_link import VaultLink, read_cursor
 
@@ -72,7 +72,7 @@ class VaultStatus(VaultLink):
 
     async def figures(self) -> VaultFigures:
         """Return the sums of moves and deposits beside the journal's balance of the vault, and the cursor, all of one instant."""
-        async with journal_answers(), self._pool.acquire() as connection:
+        async with journal_answers(), self._pool.acquire(timeout=ACQUIRE_SECONDS_MAX) as connection:
             async with connection.transaction(isolation="repeatable_read", readonly=True):
                 row = await connection.fetchrow(SQL["vault_figures"])
                 vault = await connection.fetchrow(SQL["read_vault"])

@@ -54,6 +54,13 @@ def test_a_cursor_moves_on_without_moves_where_the_balance_is_the_same(history: 
         continue_vault([], {}, at=at, cursor=Cursor(signature="later", slot=at.slot + 9, balance=at.balance + 1))
 
 
+def test_a_cursor_without_a_transaction_does_not_go_back_either() -> None:
+    at = Cursor(signature=None, slot=50, balance=0)
+
+    assert continue_vault([], {}, at=at, cursor=Cursor(signature="older", slot=49, balance=0)) == ([], at)
+    assert continue_vault([], {}, at=at, cursor=Cursor(signature="same", slot=50, balance=0))[1].signature == "same"
+
+
 def test_a_history_that_is_read_again_moves_its_cursor_through_known_moves(history: History) -> None:
     known = stored(*history.moves)
     at = START
