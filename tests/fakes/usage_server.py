@@ -63,7 +63,7 @@ class _Handler(BaseHTTPRequestHandler):
         self.close_connection = True
         self.connection.close()
 
-    def log_message(self, format: str, *arguments: Any) -> None:
+    def log_message(self, *_arguments: Any) -> None:
         return
 
 
@@ -166,6 +166,12 @@ def records_then_resets(handler: _Handler, asked: Asked) -> None:
     """Record the events, and lose the answer."""
     handler.server.owner.respond(asked)
     handler.reset()
+
+
+def records_then_hangs(handler: _Handler, asked: Asked) -> None:
+    """Record the events, and say nothing until the client goes."""
+    handler.server.owner.respond(asked)
+    hangs(handler, asked)
 
 
 def hangs(handler: _Handler, asked: Asked) -> None:

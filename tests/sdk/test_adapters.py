@@ -6,7 +6,6 @@ from typing import Any
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-
 from plutus_agent import Meter, PlutusError, PlutusUsageError, TrackResult, track_anthropic, track_openai
 from plutus_agent.usage_figures import Figures, read_anthropic, read_openai
 
@@ -24,7 +23,9 @@ class Recorder:
     def track(self, provider: str, **event: Any) -> TrackResult:
         self.calls.append({"provider": provider, **event})
         cost = self.costs.pop(0) if self.costs else 0
-        return TrackResult(event_id=f"evt_{len(self.calls)}", org_id="org_1", provider=provider, model=event["model"], task_type="general", cost_microunits=cost)
+        return TrackResult(
+            event_id=f"evt_{len(self.calls)}", org_id="org_1", provider=provider, model=event["model"], task_type="general", cost_microunits=cost
+        )
 
 
 def counts(call: dict[str, Any]) -> dict[str, int]:
@@ -134,7 +135,9 @@ def test_reasoning_above_the_completion_is_not_believed() -> None:
 
 def test_a_meter_with_the_plain_arguments_serves_where_nothing_else_is_to_be_said() -> None:
     class Plain:
-        def track(self, provider: str, *, model: Any, task_type: Any, workspace: Any, input_tokens: int, output_tokens: int, cache_read_tokens: int, **rest: Any) -> Any:
+        def track(
+            self, provider: str, *, model: Any, task_type: Any, workspace: Any, input_tokens: int, output_tokens: int, cache_read_tokens: int, **rest: Any
+        ) -> Any:
             assert set(rest) == {"reasoning_tokens", "source"}
             return "tracked"
 
@@ -298,7 +301,7 @@ def test_no_token_of_openai_is_counted_twice_or_lost(prompt: int, completion: in
 
 @given(
     told=st.lists(
-        st.fixed_dictionaries({}, optional={name: COUNT for name in ("input_tokens", "output_tokens", "cache_read_input_tokens", "cache_creation_input_tokens")}),
+        st.fixed_dictionaries({}, optional=dict.fromkeys(("input_tokens", "output_tokens", "cache_read_input_tokens", "cache_creation_input_tokens"), COUNT)),
         max_size=6,
     ),
     first=st.fixed_dictionaries({"input_tokens": COUNT, "output_tokens": COUNT}),
@@ -324,11 +327,15 @@ def test_the_last_word_on_each_kind_of_token_counts(told: list[dict[str, int]], 
 @given(
     answer=st.recursive(
         st.none() | st.booleans() | st.integers() | st.floats() | st.text(max_size=5),
-        lambda inner: st.lists(inner, max_size=3)
-        | st.dictionaries(
-            st.sampled_from(["usage", "prompt_tokens", "input_tokens", "output_tokens", "type", "response", "iterations", "prompt_tokens_details", "message"]),
-            inner,
-            max_size=4,
+        lambda inner: (
+            st.lists(inner, max_size=3)
+            | st.dictionaries(
+                st.sampled_from(
+                    ["usage", "prompt_tokens", "input_tokens", "output_tokens", "type", "response", "iterations", "prompt_tokens_details", "message"]
+                ),
+                inner,
+                max_size=4,
+            )
         ),
         max_leaves=12,
     )

@@ -11,12 +11,12 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-
 from plutus_agent import Meter, PlutusError
 from plutus_agent.file_locks import try_lock
 from plutus_agent.spool import Spool
+
 from tests.fakes.appliance import free_ports
-from tests.fakes.usage_server import KEY, UsageServer, hangs, records_then_resets, says
+from tests.fakes.usage_server import KEY, UsageServer, records_then_hangs, records_then_resets, says
 
 Eventually = Callable[[Callable[[], bool]], None]
 
@@ -29,7 +29,9 @@ def run_program(text: str, server_url: str, *, wait: bool = True) -> "subprocess
     """Run a program that has a buffered meter called `meter`."""
     program = f"import os, sys\nfrom plutus_agent import Meter\nmeter = Meter(buffered=True, exit_seconds=3, timeout=2)\n{text}"
     environment = {**os.environ, "PLUTUS_REMOTE_URL": server_url, "PLUTUS_API_KEY": KEY}
-    process = subprocess.Popen([sys.executable, "-W", "ignore::DeprecationWarning", "-c", program], env=environment, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+    process = subprocess.Popen(
+        [sys.executable, "-W", "ignore::DeprecationWarning", "-c", program], env=environment, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+    )
     if wait:
         output, errors = process.communicate(timeout=60)
         assert (output, errors) == ("", "")
@@ -288,7 +290,7 @@ def test_a_killed_process_loses_nothing_it_was_told_is_safe(own_home: Path) -> N
 
 
 def test_a_process_killed_while_it_sends_counts_nothing_twice(server: UsageServer) -> None:
-    server.faults.append(lambda handler, asked: (server.respond(asked), hangs(handler, asked)) and None)  # type: ignore[func-returns-value]
+    server.faults.append(records_then_hangs)
     process = run_program("meter.track('openai', input_tokens=1)\nimport time; time.sleep(60)", server.url, wait=False)
     deadline = time.monotonic() + 30
     while not server.recorded:

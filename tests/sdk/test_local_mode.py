@@ -15,7 +15,6 @@ from typing import Any
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
-
 from plutus_agent import Meter, PlutusError
 from plutus_agent.prices import estimate
 
@@ -263,7 +262,15 @@ def test_a_model_is_found_by_its_names_or_its_providers_usual_one_is_taken(provi
 
 
 def test_each_kind_of_token_has_its_price_and_the_sum_is_rounded_once() -> None:
-    tokens = {**TOKENS, "input_tokens": 1, "output_tokens": 1, "reasoning_tokens": 1, "cache_read_tokens": 1, "cache_write_tokens": 3, "cache_write_1h_tokens": 1}
+    tokens = {
+        **TOKENS,
+        "input_tokens": 1,
+        "output_tokens": 1,
+        "reasoning_tokens": 1,
+        "cache_read_tokens": 1,
+        "cache_write_tokens": 3,
+        "cache_write_1h_tokens": 1,
+    }
 
     cost, _ = estimate("anthropic", "claude-sonnet-4-6", tokens, overrides={})
 

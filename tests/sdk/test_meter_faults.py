@@ -7,9 +7,9 @@ from collections.abc import Callable
 from typing import Any
 
 import pytest
-
 from plutus_agent import Meter, PlutusError
 from plutus_agent.retrying import pause_after, read_retry_after
+
 from tests.fakes.appliance import free_ports
 from tests.fakes.usage_server import KEY, UsageServer, cuts, drips, hangs, records_then_resets, resets, says
 
@@ -18,7 +18,7 @@ def test_a_refused_connection_is_a_plutus_error_in_time() -> None:
     port = free_ports(1)[0]
     started = time.monotonic()
 
-    with pytest.raises(PlutusError, match="could not reach http://127.0.0.1") as failure:
+    with pytest.raises(PlutusError, match=r"could not reach http://127\.0\.0\.1") as failure:
         Meter(remote=f"http://127.0.0.1:{port}", api_key=KEY, timeout=2).track("openai")
 
     assert failure.value.retryable
@@ -31,7 +31,7 @@ def test_a_server_that_does_not_end_its_answer_is_left_in_time(server: UsageServ
     server.faults.append(fault)
     started = time.monotonic()
 
-    with pytest.raises(PlutusError, match="no answer .* in time"):
+    with pytest.raises(PlutusError, match=r"no answer .* in time"):
         Meter(remote=server.url, api_key=KEY, timeout=0.5).track("openai")
 
     assert time.monotonic() - started < 10
@@ -144,7 +144,8 @@ def test_a_server_that_restarts_is_found_again(server: UsageServer) -> None:
 
 
 @pytest.mark.parametrize(
-    ("text", "seconds"), [(None, None), ("3", 3.0), ("0.5", 0.5), ("-4", 0.0), ("soon", None), ("nan", None), ("inf", 3600.0), ("Wed, 21 Oct 2015 07:28:00 GMT", 0.0)]
+    ("text", "seconds"),
+    [(None, None), ("3", 3.0), ("0.5", 0.5), ("-4", 0.0), ("soon", None), ("nan", None), ("inf", 3600.0), ("Wed, 21 Oct 2015 07:28:00 GMT", 0.0)],
 )
 def test_a_retry_after_is_read_within_bounds(text: Any, seconds: Any) -> None:
     assert read_retry_after(text) == seconds

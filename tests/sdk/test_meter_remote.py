@@ -8,8 +8,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-
 from plutus_agent import Meter, PlutusAuthError, PlutusError
+
 from tests.fakes.usage_server import KEY, Asked, UsageServer, closes_after, says
 
 

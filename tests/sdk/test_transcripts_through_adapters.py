@@ -6,7 +6,6 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-
 from plutus_agent import PlutusUsageError
 from plutus_agent.usage_figures import Figures, read_anthropic, read_openai
 
