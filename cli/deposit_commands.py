@@ -21,12 +21,12 @@ State = Literal["aside", "due", "credited"]
 Signature = Annotated[str, typer.Argument(metavar="SIGNATURE", help="Signature of the transaction that paid.", show_default=False)]
 
 SOURCES = {
-    "memo": "its memo",
-    "inner_memo": "the memo within a smart wallet's call",
-    "reference": "its Solana Pay reference",
-    "event": "the deposit program's event",
-    "operator": "the operator",
-    "claim": "a claim signed by its sender",
+    "memo": "Its memo names the account.",
+    "inner_memo": "The memo within a smart wallet's call names the account.",
+    "reference": "Its Solana Pay reference names the account.",
+    "event": "The deposit program's event names the account.",
+    "operator": "An operator assigned it.",
+    "claim": "Its sender claimed it, by the sending wallet's signature.",
 }
 PAGE = 500
 
@@ -35,7 +35,7 @@ def sentence_of(deposit: Deposit) -> str:
     """Say why a deposit is nobody's, or by what it is somebody's."""
     if deposit.state == "aside":
         return SENTENCES.get(deposit.aside, deposit.aside)
-    return f"named by {SOURCES.get(deposit.source, deposit.source)}"
+    return SOURCES.get(deposit.source, deposit.source)
 
 
 @deposits_app.command("list")

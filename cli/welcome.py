@@ -14,6 +14,7 @@ MEANINGS = {
     "control": "the API, direct",
     "metrics": "for Prometheus",
     "providers": "simulated, nothing leaves this machine",
+    "chain": "JSON-RPC of the simulated Solana cluster",
 }
 EXAMPLE_BODY = '{"model":"claude-sonnet-4-6","max_tokens":64,"messages":[{"role":"user","content":"Hello"}]}'
 
@@ -51,6 +52,7 @@ def addresses(settings: Settings) -> dict[str, str]:
     }
     if settings.mode == "sandbox":
         found["providers"] = f"http://127.0.0.1:{settings.sandbox.provider_port}"
+        found["chain"] = f"http://127.0.0.1:{settings.sandbox.chain_port}"
     return found
 
 
@@ -76,7 +78,8 @@ def show_welcome(settings: Settings, display: Display, *, seconds: float) -> Non
     if settings.mode == "real":
         for name in missing_keys(settings):
             display.warn(f"{name} is off: no key (LEVEL5_PROVIDERS__{name.upper()}__API_KEY or {name.upper()}_API_KEY)")
-        display.say("  deposits are off: accounts are credited by hand with `level5 credit`")
+        if not settings.chain.is_on:
+            display.say("  deposits are off: accounts are credited by hand with `level5 credit`")
     display.say("")
     display.say("In a second terminal:")
     for line in try_it(settings, own_command()):

@@ -44,7 +44,7 @@ def for_wallets(handler: Handler) -> Handler:
 @for_wallets
 async def preflight(_request: Request) -> Response:
     """Answer a browser that asks whether a page of others may ask."""
-    return Response(status_code=204)
+    return Response()
 
 
 @for_wallets
