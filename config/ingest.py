@@ -13,7 +13,7 @@ class IngestSettings(Section):
     """Usage that others report (`POST /v1/usage`)."""
 
     rate_per_minute: NonNegativeInt = Field(default=600, description="Requests a minute and key, of up to 1000 events each; 0 for no limit.")
-    body_bytes_max: PositiveInt = Field(default=4 * 1024 * 1024, description="Largest request body, unpacked; larger ones are answered 413.")
+    body_bytes_max: PositiveInt = Field(default=1024 * 1024, description="Largest request body, unpacked; larger ones are answered 413.")
     late_days_max: NonNegativeInt = Field(default=35, le=366, description="How long ago an event may have occurred.")
     markup: bool = Field(default=False, description="Estimate costs with our mark-up instead of at list price.")
     workspace_overflow: Literal["fold", "refuse"] = Field(
