@@ -14,6 +14,9 @@ def close(exchange: Exchange) -> None:
     if exchange.closed:
         return
     exchange.closed = True
+    if exchange.watch is not None:
+        exchange.watch.stop()
+    exchange.stream = exchange.watch = None  # they hold it in turn; let go, none of them needs the garbage collector
     if exchange.kind is Kind.CONTROL:
         return
     seconds = time.monotonic() - exchange.started

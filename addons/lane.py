@@ -45,6 +45,7 @@ class Lane(layer.Layer):
         self._buffer = bytearray()  # from the client, not yet used
         self._stream: GatewayStream | None = None
         self._stream_id = 1
+        self._done: list[GatewayStream] = []
         self._wakeups: set[commands.Command] = set()
         # The client's side of the present request.
         self._body_left = 0
@@ -66,6 +67,12 @@ class Lane(layer.Layer):
 
     def handle_event(self, event: events.Event) -> Commands:
         """Handle an event. This layer itself never pauses: the stream does, and queues for itself what comes meanwhile."""
+        yield from self._handle(event)
+        while self._done:
+            # Streams hold themselves in many ways; taken apart at their end, they need no garbage collector.
+            self._done.pop().__dict__.clear()
+
+    def _handle(self, event: events.Event) -> Commands:
         if self._stock is not None:
             yield from self._pass_on(event)
         elif type(event) is events.DataReceived:
@@ -88,7 +95,7 @@ class Lane(layer.Layer):
             yield from self._tell(event)  # a hook has ended, or a deadline has passed
 
     def _handle_event(self, event: events.Event) -> Commands:
-        yield from self.handle_event(event)
+        yield from self._handle(event)
 
     # What is not served here
 
@@ -195,6 +202,8 @@ class Lane(layer.Layer):
                 if isinstance(command, commands.RequestWakeup):
                     self._wakeups.add(command)
                 yield command
+        if stream is not self._stream:
+            self._done.append(stream)
 
     def _drop(self, stream: GatewayStream) -> None:
         """The stream is done. Its last words may still be on their way to the client."""
@@ -284,6 +293,7 @@ class Lane(layer.Layer):
 
     def _answer_ended(self) -> Commands:
         stream_id = self._stream_id
+        self._answer.let_go()
         if self._answer.reusable:
             yield from self._let_provider_go()
         elif self._provider is not None:

@@ -117,7 +117,7 @@ class AnswerReader:
     """
 
     def __init__(self) -> None:
-        self._parser = httptools.HttpResponseParser(self)
+        self._parser: Any = httptools.HttpResponseParser(self)
         self._fields: list[tuple[bytes, bytes]] = []
         self._reason = b""
         self._body: list[bytes] = []
@@ -135,7 +135,7 @@ class AnswerReader:
         Raises:
             ValueError: this is no answer that is understood here; the text says why, and quotes nothing.
         """
-        if self.complete:
+        if self.complete or self._parser is None:
             raise ValueError("bytes after the end of the answer")
         try:
             self._parser.feed_data(data)
@@ -192,3 +192,7 @@ class AnswerReader:
         if self._begun and not self.complete:
             self.complete = True
             self.reusable = self._parser.should_keep_alive() and not self.until_close
+
+    def let_go(self) -> None:
+        """The answer is done with. The parser holds this object and this object the parser, which only a garbage collector would end."""
+        self._parser = None

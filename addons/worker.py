@@ -20,7 +20,7 @@ from metering.pricing import RateCard
 from telemetry.logs import configure_logs, log
 
 IDLE_MARGIN_SECONDS = 60
-GC_THRESHOLDS = (5_000, 20, 50)
+GC_THRESHOLDS = (50_000, 20, 50)  # finished requests leave no cycles behind, so that there is little to look for
 
 
 async def run_worker(settings: Settings, card: RateCard) -> None:

@@ -5,11 +5,12 @@ import tempfile
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any
 
 import httpx
 
-from addons.assembly import Assembly, assemble
+from addons.assembly import Assembly, assemble, combined_trust
 from addons.listener import GatewayMaster, make_master
 from config.rate_card import load_rate_card
 from config.settings import Settings
@@ -127,7 +128,8 @@ async def open_stage(books: Books, urls: tuple[str, str], **changes: Any) -> Asy
         async with assemble(settings, CARD) as assembly:
             master = make_master(
                 modes=[f"gateway:http://127.0.0.1:{control.port}@127.0.0.1:{settings.gateway.port}"],
-                confdir=home, idle_seconds_max=60, trusted_ca=None, addons=[assembly.links, assembly.gateway],
+                confdir=home, idle_seconds_max=60, trusted_ca=combined_trust(settings, Path(home)), addons=[assembly.links, assembly.gateway],
+                fast_lane=settings.gateway.fast_lane,
             )  # fmt: skip
             assembly.links.attach(master.proxyserver, assembly.gateway.end)
             running = asyncio.create_task(master.run())

@@ -36,6 +36,12 @@ class RawProvider:
     connections: int = 0
     closed: asyncio.Event = field(default_factory=asyncio.Event)  # set whenever a peer has closed its connection
     _server: asyncio.Server | None = None
+    _writers: set[asyncio.StreamWriter] = field(default_factory=set)
+
+    def hang_up(self) -> None:
+        """Close every connection that is open."""
+        for writer in list(self._writers):
+            writer.close()
 
     async def start(self) -> None:
         self._server = await asyncio.start_server(self._serve, "127.0.0.1", 0)
@@ -51,6 +57,7 @@ class RawProvider:
 
     async def _serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         self.connections += 1
+        self._writers.add(writer)
         try:
             while (asked := await _read_request(reader)) is not None:
                 self.asked.append(asked)
@@ -66,6 +73,7 @@ class RawProvider:
             pass
         finally:
             self.closed.set()
+            self._writers.discard(writer)
             writer.close()
 
     async def _watch(self, reader: asyncio.StreamReader) -> None:

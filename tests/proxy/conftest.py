@@ -47,12 +47,19 @@ async def books(proxy_urls: Urls) -> AsyncIterator[Books]:
         yield opened
 
 
+@pytest.fixture(params=["lane", "stock"])
+def data_path(request: pytest.FixtureRequest) -> str:
+    """The way that plain requests take: the fast lane, or mitmproxy's own layers. What a test expects holds for both."""
+    return str(request.param)
+
+
 @pytest.fixture
-async def make_stage(books: Books, proxy_urls: Urls) -> AsyncIterator[MakeStage]:
+async def make_stage(books: Books, proxy_urls: Urls, data_path: str) -> AsyncIterator[MakeStage]:
     """Start a gateway with changed settings."""
     async with AsyncExitStack() as stack:
 
         async def make(**changes: Any) -> Stage:
+            changes["gateway"] = {"fast_lane": data_path == "lane"} | changes.get("gateway", {})
             return await stack.enter_async_context(open_stage(books, proxy_urls, **changes))
 
         yield make

@@ -381,6 +381,7 @@ async def test_an_error_in_a_200_about_the_operators_account_is_not_repeated(sta
     await stage.settled(account, charges=0)
 
 
+@pytest.mark.parametrize("data_path", ["stock"])
 async def test_a_request_that_is_not_on_our_own_stream_is_not_served(stage: Stage, monkeypatch: pytest.MonkeyPatch) -> None:
     account = await stage.open_account()
     monkeypatch.setattr(stage.assembly.links, "next_layer", lambda chosen: None)

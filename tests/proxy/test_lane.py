@@ -1,0 +1,179 @@
+"""The fast lane: what it serves, what it hands over, what it leaves behind."""
+
+import asyncio
+import gc
+
+import mitmproxy.http
+import pytest
+
+from addons.lane_heads import AnswerReader, NotHere, read_request_head
+from tests.fakes.gateway import Stage
+
+
+@pytest.fixture
+def data_path() -> str:
+    """These are the lane's own tests."""
+    return "lane"
+
+
+OURS = ("addons.", "ledger.", "metering.")
+
+
+async def test_a_finished_request_needs_no_garbage_collector(stage: Stage, monkeypatch: pytest.MonkeyPatch) -> None:
+    # Without -O mitmproxy checks every field by catching exceptions, whose frames hold what we look for.
+    monkeypatch.setattr(mitmproxy.http.MessageData, "__post_init__", lambda self: None, raising=False)
+    account = await stage.open_account()
+    await stage.messages(account)
+    await asyncio.sleep(0.1)
+    gc.collect()
+    gc.set_debug(gc.DEBUG_SAVEALL)
+
+    for _ in range(5):
+        assert (await stage.messages(account)).status_code == 200
+    await asyncio.sleep(0.1)
+    gc.collect()
+
+    gc.set_debug(0)
+    left = {type(found).__qualname__ for found in gc.garbage if type(found).__module__.startswith(OURS)}
+    gc.garbage.clear()
+    assert left == set()
+
+
+@pytest.mark.parametrize(
+    "head",
+    [
+        b"POST /v1/messages HTTP/1.0\r\nHost: x\r\n\r\n",
+        b"POST  /v1/messages HTTP/1.1\r\nHost: x\r\n\r\n",
+        b"HEAD /v1/messages HTTP/1.1\r\nHost: x\r\n\r\n",
+        b"POST http://x/v1/messages HTTP/1.1\r\nHost: x\r\n\r\n",
+        b"POST /v1/messages HTTP/1.1\r\nHost: x\r\nTransfer-Encoding: chunked\r\n\r\n",
+        b"POST /v1/messages HTTP/1.1\r\nHost: x\r\nContent-Length: 5\r\nTransfer-Encoding: chunked\r\n\r\n",
+        b"POST /v1/messages HTTP/1.1\r\nHost: x\r\nContent-Length: 5\r\nContent-Length: 5\r\n\r\n",
+        b"POST /v1/messages HTTP/1.1\r\nHost: x\r\nContent-Length: +5\r\n\r\n",
+        b"POST /v1/messages HTTP/1.1\r\nHost: x\r\nContent-Length: 05\r\n\r\n",
+        b"POST /v1/messages HTTP/1.1\r\nHost: x\r\nContent-Length: 5, 5\r\n\r\n",
+        b"POST /v1/messages HTTP/1.1\r\nHost: x\r\nHost: y\r\n\r\n",
+        b"POST /v1/messages HTTP/1.1\r\nHost: x\r\nExpect: 100-continue\r\n\r\n",
+        b"GET /v1/models HTTP/1.1\r\nHost: x\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n\r\n",
+        b"GET /v1/models HTTP/1.1\r\nHost: x\r\nConnection: close, te\r\n\r\n",
+        b"POST /v1/messages HTTP/1.1\r\nHost : x\r\n\r\n",
+        b"POST /v1/messages HTTP/1.1\r\nHost: x\r\n folded\r\n\r\n",
+        b"POST /v1/messages HTTP/1.1\nHost: x\r\n\r\n",
+        b"POST /v1/messages HTTP/1.1\r\nHost: x\nX: y\r\n\r\n",
+        b"POST /v1/messages HTTP/1.1\r\nHost: x\x00\r\n\r\n",
+    ],
+)
+def test_a_head_that_is_not_of_the_plain_kind_is_left_to_others(head: bytes) -> None:
+    with pytest.raises(NotHere):
+        read_request_head(head)
+
+
+def test_a_plain_head_is_read_as_it_is() -> None:
+    request, length, closes = read_request_head(
+        b"POST /v1/messages?beta=true HTTP/1.1\r\nHost: x\r\nX-One:  two \t\r\nContent-Length: 12\r\nConnection: Close\r\n\r\n"
+    )
+
+    assert (request.method, request.path, length, closes) == ("POST", "/v1/messages?beta=true", 12, True)
+    assert request.headers.fields == ((b"Host", b"x"), (b"X-One", b"two"), (b"Content-Length", b"12"), (b"Connection", b"Close"))
+
+
+ANSWERS = {
+    "length": (b"HTTP/1.1 200 OK\r\nContent-Length: 5\r\n\r\nhello", True),
+    "chunks": (b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n2\r\nhe\r\n3;x=y\r\nllo\r\n0\r\nTrailer: z\r\n\r\n", True),
+    "interim": (b"HTTP/1.1 103 Early\r\nLink: x\r\n\r\nHTTP/1.1 200 OK\r\nContent-Length: 5\r\n\r\nhello", True),
+    "closing": (b"HTTP/1.1 200 OK\r\nConnection: close\r\nContent-Length: 5\r\n\r\nhello", False),
+}
+
+
+@pytest.mark.parametrize("name", ANSWERS)
+@pytest.mark.parametrize("size", [1, 2, 7, 1000])
+def test_an_answer_is_the_same_however_it_is_cut(name: str, size: int) -> None:
+    data, reusable = ANSWERS[name]
+    reader, body = AnswerReader(), b""
+
+    for at in range(0, len(data), size):
+        assert not reader.complete
+        reader.feed(data[at : at + size])
+        body += reader.take_body()
+
+    assert (body, reader.complete, reader.reusable) == (b"hello", True, reusable)
+    assert reader.head is not None
+    assert reader.head.status_code == 200
+
+
+def test_an_answer_without_a_length_ends_with_its_connection() -> None:
+    reader = AnswerReader()
+    reader.feed(b"HTTP/1.1 200 OK\r\n\r\nhel")
+    reader.feed(b"lo")
+
+    assert (reader.complete, reader.take_body(), reader.close(), reader.reusable) == (False, b"hello", True, False)
+
+
+def test_an_answer_that_stops_short_has_not_ended() -> None:
+    reader = AnswerReader()
+    reader.feed(b"HTTP/1.1 200 OK\r\nContent-Length: 6\r\n\r\nhello")
+
+    assert not reader.close()
+
+
+@pytest.mark.parametrize(
+    "data",
+    [
+        b"what is this\r\n\r\n",
+        b"HTTP/1.1 101 Switching Protocols\r\nUpgrade: websocket\r\nConnection: upgrade\r\n\r\n",
+        b"HTTP/1.1 100 Continue\r\n\r\n" * 9,
+        b"HTTP/1.1 200 OK\r\nContent-Length: 5\r\nTransfer-Encoding: chunked\r\n\r\n",
+        b"HTTP/1.1 200 OK\r\nContent-Length: 5\r\nContent-Length: 6\r\n\r\n",
+        b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\nzz\r\n",
+    ],
+)
+def test_what_is_no_answer_is_said_so_without_a_quote(data: bytes) -> None:
+    with pytest.raises(ValueError, match=r"interim|not valid|switched"):
+        AnswerReader().feed(data)
+
+
+def test_a_second_answer_on_the_same_connection_spoils_it() -> None:
+    reader = AnswerReader()
+
+    with pytest.raises(ValueError, match="not valid"):
+        reader.feed(b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nhiHTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nho")
+
+    assert (reader.complete, reader.reusable, reader.take_body()) == (True, False, b"hi")
+
+
+async def test_requests_of_many_clients_share_one_connection_to_the_provider(stage: Stage) -> None:
+    account = await stage.open_account()
+
+    for _ in range(5):
+        head = await stage.exchange_raw(
+            stage.raw_request(
+                account, b'{"model":"claude-sonnet-4-6","max_tokens":5,"messages":[{"role":"user","content":"x"}]}', headers="connection: close\r\n"
+            )
+        )
+        assert head.startswith(b"HTTP/1.1 200")
+
+    assert stage.provider.connections == 1
+
+
+async def test_a_connection_that_its_provider_has_closed_is_not_used_again(stage: Stage) -> None:
+    account = await stage.open_account()
+    assert (await stage.messages(account)).status_code == 200
+    stage.provider.hang_up()
+    await asyncio.sleep(0.1)
+
+    assert (await stage.messages(account)).status_code == 200
+    assert stage.provider.connections == 2
+
+
+async def test_a_connection_serves_plain_requests_and_then_others(stage: Stage) -> None:
+    account = await stage.open_account()
+    body = b'{"model":"claude-sonnet-4-6","max_tokens":5,"messages":[{"role":"user","content":"x"}]}'
+    chunked = (
+        f"POST /proxy/{account.api_token}/v1/messages HTTP/1.1\r\nHost: x\r\nTransfer-Encoding: chunked\r\nConnection: close\r\n\r\n".encode()
+        + b"%x\r\n%s\r\n0\r\n\r\n" % (len(body), body)
+    )
+
+    received = await stage.exchange_raw(stage.raw_request(account, body) + chunked)
+
+    assert received.count(b"HTTP/1.1 200") == 2
+    assert len(stage.provider.asked) == 2
