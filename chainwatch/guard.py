@@ -1,6 +1,6 @@
 """Watching over the vault and the books: what stops crediting, and when it goes on.
 
-Nothing is credited in a round that found a difference or a vault that is not ours alone. After three such rounds on end crediting is
+Nothing is credited at the end of a round that found a difference or a vault that is not ours alone. After three such rounds on end crediting is
 stopped in the ledger, for every watcher and over restarts. It goes on by itself only where this watcher had stopped it and two rounds
 on end found everything right again; what an operator stopped, an operator resumes.
 """

@@ -27,13 +27,13 @@ class PendingPayments:
 
     def __init__(self, deposits: Deposits, vault: Vault, *, inner_memo: bool) -> None:
         self._deposits, self._vault, self._inner_memo = deposits, vault, inner_memo
-        self._known: dict[str, Pending | None] = {}
+        self._known: dict[str, tuple[int, Pending | None]] = {}  # by signature: its slot, and the payment it is, if any
         self._told: frozenset[str] | None = None
 
     @property
     def oldest_seconds(self) -> float:
         """How long the oldest one is on its way."""
-        seen = [one.seen_at for one in self._known.values() if one is not None]
+        seen = [one.seen_at for one in self._present()]
         return max(0.0, time.time() - min(seen) / 1000) if seen else 0.0
 
     async def note(self, rows: Sequence[Row], *, slot: int, reader: Provider, is_all: bool) -> None:
@@ -43,14 +43,16 @@ class PendingPayments:
         """
         waiting = {row.signature: row for row in rows if row.slot > slot and not row.failed}
         settled = {row.signature for row in rows if row.slot <= slot}
-        for signature in list(self._known):
-            if signature not in waiting and (is_all or signature in settled):
-                payment = self._known.pop(signature)
-                if payment is not None and signature not in settled and payment.slot > slot:
-                    log.warning("payment_dropped_by_fork", signature=signature, slot=payment.slot, amount=payment.amount)
+        for signature, (at, payment) in list(self._known.items()):
+            if at <= slot or signature in settled:
+                del self._known[signature]  # final by now, and recorded; or it was dropped while nobody could tell
+            elif is_all and signature not in waiting:
+                del self._known[signature]
+                if payment is not None:
+                    log.warning("payment_dropped_by_fork", signature=signature, slot=at, amount=payment.amount)
         unknown = [row for row in waiting.values() if row.signature not in self._known]
         for row in unknown[-LOOKS_MAX:]:
-            self._known[row.signature] = await self._look_at(row, reader)
+            self._known[row.signature] = (row.slot, await self._look_at(row, reader))
         await self._tell()
 
     async def _look_at(self, row: Row, reader: Provider) -> Pending | None:
@@ -72,8 +74,11 @@ class PendingPayments:
             signature=row.signature, slot=row.slot, amount=change.amount, deposit_code=naming.deposit_code, seen_at=time.time_ns() // 1_000_000
         )  # fmt: skip
 
+    def _present(self) -> list[Pending]:
+        return [one for _, one in self._known.values() if one is not None]
+
     async def _tell(self) -> None:
-        present = [one for one in self._known.values() if one is not None]
+        present = self._present()
         metrics.chain_oldest_pending_seconds.set(self.oldest_seconds)
         signatures = frozenset(one.signature for one in present)
         if signatures != self._told:

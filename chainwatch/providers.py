@@ -10,7 +10,7 @@ import structlog
 from chainwatch.calls import AccountLook, read_account, read_genesis
 from chainwatch.errors import BadAnswer, NoProvider, ProviderFailure, Throttled, Unavailable, WrongCluster
 from chainwatch.pacing import Clock, Rest, TokenBucket
-from chainwatch.rpc import RpcClient
+from chainwatch.rpc import CALL_SECONDS_MAX, RpcClient, host_of
 from config.chain import CLUSTERS
 from telemetry import metrics
 
@@ -98,9 +98,15 @@ class Providers:
         self.genesis = ""
 
     @classmethod
-    def at(cls, urls: Sequence[str], *, requests_per_second: float) -> "Providers":
-        """Return the providers at these addresses."""
-        return cls([Provider(RpcClient(url), requests_per_second=requests_per_second) for url in urls])
+    def at(cls, urls: Sequence[str], *, requests_per_second: float, seconds_max: float = CALL_SECONDS_MAX) -> "Providers":
+        """Return the providers at these addresses. Several of one host are numbered, so that each has a name."""
+        made: list[Provider] = []
+        for url in urls:
+            host = host_of(url)
+            others = sum(host_of(other) == host for other in urls[: len(made)])
+            client = RpcClient(url, host=f"{host} ({others + 1})" if others else host, seconds_max=seconds_max)
+            made.append(Provider(client, requests_per_second=requests_per_second))
+        return cls(made)
 
     async def pin(self, genesis: str) -> str:
         """Learn the clusters of all providers and return the one to watch: `genesis`, or where that is empty the one they all are of.

@@ -35,7 +35,7 @@ class Proof:
     those beyond `until`, up to which the list was whole.
     """
 
-    told: Mapping[str, tuple[int, int]]
+    told: Mapping[Provider, tuple[int, int]]
     since: int
     until: int
     start: int
@@ -48,10 +48,10 @@ class Proof:
             if ends:
                 self._ends[slot] = ends[-1]
 
-    def differences(self) -> dict[str, int]:
+    def differences(self) -> dict[Provider, int]:
         """Return the vault on chain less the vault by its moves, in microunits, by provider, where both can be said of one slot."""
-        comparable = {host: one for host, one in self.told.items() if self.since <= one[0] <= self.until}
-        return {host: microunits - self._ends.get(slot, self.start) for host, (slot, microunits) in comparable.items()}
+        comparable = {provider: one for provider, one in self.told.items() if self.since <= one[0] <= self.until}
+        return {provider: microunits - self._ends.get(slot, self.start) for provider, (slot, microunits) in comparable.items()}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -63,7 +63,7 @@ class Patch:
 
 
 class VaultReader:
-    """Reads one vault into the ledger. `after_page` is awaited after each page; `backlog` is what is listed and not read yet."""
+    """Reads one vault into the ledger. `after_page` is awaited between pages; `backlog` is what is listed and not read yet."""
 
     def __init__(self, deposits: Deposits, fetcher: Fetcher, vault: Vault, *, settings: ChainSettings, after_page: Callable[[], Awaitable[None]]) -> None:
         self._deposits, self._fetcher, self._vault, self._after_page = deposits, fetcher, vault, after_page
@@ -84,13 +84,12 @@ class VaultReader:
         walk = await walk_back(reader, self._vault.address, cursor=begin, slot=proof.until)
         patched = [row for row in patch.rows if not row.failed and row.signature != cursor.signature] if patch else []
         rows = await self._without_known(patched + walk.oldest_first(), cursor)
-        self.backlog = walk.listed
-        try:
-            for chunk in chunks(rows):
-                cursor = await self._read_chunk(chunk, reader, proof, cursor=cursor)
-                self.backlog = max(0, self.backlog - len(chunk))
-        finally:
-            self.backlog = 0 if not walk.listed else self.backlog
+        self.backlog, left = walk.listed, len(rows)
+        for chunk in chunks(rows):
+            cursor = await self._read_chunk(chunk, reader, proof, cursor=cursor)
+            self.backlog, left = max(0, self.backlog - len(chunk)), left - len(chunk)
+            if left:
+                await self._after_page()
         return await self._finish(walk, reader, proof, cursor=cursor)
 
     async def _without_known(self, rows: list[Row], cursor: Cursor) -> list[Row]:
@@ -109,7 +108,6 @@ class VaultReader:
             cursor = Cursor(signature=last.row.signature, slot=last.slot, balance=last.post)
             await self._deposits.record_page(self._vault, await self._name(moves), cursor=cursor, set_aside_min=self._set_aside_min)
             proof.note(moves)
-            await self._after_page()
         if held is not None:
             raise held
         if breach is not None:
@@ -124,7 +122,7 @@ class VaultReader:
         if not walk.is_whole:  # the next reading goes on behind what was held; were a move hidden there, its successor would not join
             last, proof.until = walk.rows[0], NOTHING
             return await self._advance(replace(cursor, signature=last.signature, slot=last.slot)) if last.slot > cursor.slot else cursor
-        difference = proof.differences().get(reader.host)
+        difference = proof.differences().get(reader)
         self.backlog = 0
         newest = walk.newest
         if difference != 0 or newest is None or newest.slot < cursor.slot or newest.signature == cursor.signature:

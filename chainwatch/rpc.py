@@ -73,10 +73,10 @@ class BoundedTransport(AsyncHTTPProvider):
 class RpcClient:
     """Calls of one provider. `host` is the name by which people are told of it."""
 
-    def __init__(self, url: str, *, seconds_max: float = CALL_SECONDS_MAX, bytes_max: int = ANSWER_BYTES_MAX) -> None:
-        self.host = host_of(url)
+    def __init__(self, url: str, *, host: str = "", seconds_max: float = CALL_SECONDS_MAX, bytes_max: int = ANSWER_BYTES_MAX) -> None:
+        self.host = host or host_of(url)
         self._keys = [part for part in re.split(r"[/?&=@:]", url.partition("://")[2]) if len(part) >= KEY_LENGTH_MIN and part not in self.host]
-        self._seconds_max = seconds_max
+        self._seconds_max, self._bytes_max = seconds_max, bytes_max
         self._transport = BoundedTransport(url, seconds_max=seconds_max, bytes_max=bytes_max)
 
     async def call(self, method: str, *params: object) -> Any:
@@ -105,7 +105,7 @@ class RpcClient:
         except SolanaRpcException as error:
             raise self._transport_failure(method, error.__cause__) from None
         except AnswerTooLong:
-            raise BadAnswer(f"{self.host} answered {method} with more than {ANSWER_BYTES_MAX} bytes") from None
+            raise BadAnswer(f"{self.host} answered {method} with more than {self._bytes_max} bytes") from None
         except Exception as error:  # whatever else a transport comes up with; its text may hold the address
             raise Unavailable(f"{self.host} could not be asked for {method}: {type(error).__name__}") from None
         return self._unwrap(method, text)

@@ -138,6 +138,8 @@ class Service:
             await self._deposits.report(await self.status())
         except (LedgerError, OSError) as failure:
             log.info("status_not_kept", reason=str(failure))
+        except Exception:  # such as tables that are not there yet; whoever reports must go on reporting
+            log.exception("status_not_kept")
 
     async def status(self) -> ChainStatus:
         """Return how the watcher is."""

@@ -42,7 +42,7 @@ class Round:
     slot: int
     amount: int | None
     recent: tuple[Row, ...] = ()
-    differences: Mapping[str, int]
+    differences: Mapping[Provider, int]
     faults: tuple[str, ...] = ()
     is_frozen: bool = False
 
@@ -58,6 +58,7 @@ class Watcher:
         self._pending = PendingPayments(deposits, vault, inner_memo=settings.inner_memo)
         self._upkeep = Upkeep(deposits, providers, vault)
         self._broken_rounds, self._patched_at = 0, float("-inf")
+        self._has_faulty_vault = False
 
     @property
     def backlog(self) -> int:
@@ -92,19 +93,20 @@ class Watcher:
         if not usable:
             raise NoProvider("no RPC provider shows the vault: " + "; ".join(self._providers.faults()))
         verdict = judge_vault(self._vault, accounts[usable[0]])
+        self._has_faulty_vault = bool(verdict.faults)
         if not verdict.is_ours:
             await self._guard.note(verdict, {})
             raise ChainError("; ".join(verdict.faults))
-        told = {one.host: (looks[one].slot, account.amount) for one in usable if (account := accounts[one]) is not None}
-        outcome = await self._read([one for one in usable if one.host in told], told)
-        faults = await self._guard.note(verdict, outcome.differences)
+        told = {one: (looks[one].slot, account.amount) for one in usable if (account := accounts[one]) is not None}
+        outcome = await self._read([one for one in usable if one in told], told)
+        faults = await self._guard.note(verdict, {provider.host: one for provider, one in outcome.differences.items()})
         is_all = len(outcome.recent) < RECENT_ROWS or any(row.slot <= outcome.slot for row in outcome.recent)
         await self._pending.note(outcome.recent, slot=outcome.slot, reader=outcome.reader, is_all=is_all)
         return Round(
             reader=outcome.reader, slot=outcome.slot, amount=outcome.amount, differences=outcome.differences, faults=faults, is_frozen=verdict.is_frozen
         )  # fmt: skip
 
-    async def _read(self, readers: list[Provider], told: Mapping[str, tuple[int, int]]) -> Round:
+    async def _read(self, readers: list[Provider], told: Mapping[Provider, tuple[int, int]]) -> Round:
         """Read by the first provider whose list is whole and fits all balances; else by the one that comes nearest."""
         found: Round | None = None
         failures: list[ChainError] = []
@@ -117,21 +119,23 @@ class Watcher:
                 self._note_failure(reader, failure)
                 failures.append(failure)
                 continue
-            differences, (slot, amount) = proof.differences(), told[reader.host]
-            found = Round(reader=reader, slot=slot, amount=amount if reader.host in differences else None, recent=tuple(recent), differences=differences)
+            differences, (slot, amount) = proof.differences(), told[reader]
+            found = Round(reader=reader, slot=slot, amount=amount if reader in differences else None, recent=tuple(recent), differences=differences)
             if not any(differences.values()):
                 self._broken_rounds = 0
                 return found
             # Another provider may list what this one hides.
-            failures.append(ChainBroken("; ".join(describe_difference(host, one) for host, one in differences.items() if one), after=cursor.slot, until=slot))
+            failures.append(
+                ChainBroken("; ".join(describe_difference(provider.host, one) for provider, one in differences.items() if one), after=cursor.slot, until=slot)
+            )
             self._note_failure(reader, failures[-1])
         await self._patch(readers, told, [one for one in failures if isinstance(one, ChainBroken)])
         if found is None:
             raise next((one for one in failures if not isinstance(one, ProviderFailure)), failures[0])
         return found
 
-    def _proof(self, reader: Provider, told: Mapping[str, tuple[int, int]], cursor: Cursor) -> Proof:
-        return Proof(told=told, since=cursor.slot, until=told[reader.host][0], start=cursor.balance)
+    def _proof(self, reader: Provider, told: Mapping[Provider, tuple[int, int]], cursor: Cursor) -> Proof:
+        return Proof(told=told, since=cursor.slot, until=told[reader][0], start=cursor.balance)
 
     async def _read_by(self, reader: Provider, proof: Proof, cursor: Cursor) -> list[Row]:
         """Read what is new by one provider's list; return the newest rows at commitment confirmed."""
@@ -147,7 +151,7 @@ class Watcher:
         if isinstance(failure, ChainBroken):
             metrics.chain_gaps_total.labels(reader.host).inc()
 
-    async def _patch(self, readers: list[Provider], told: Mapping[str, tuple[int, int]], broken: list[ChainBroken]) -> None:
+    async def _patch(self, readers: list[Provider], told: Mapping[Provider, tuple[int, int]], broken: list[ChainBroken]) -> None:
         """Where no provider's list is whole several times on end, read the slots in question block by block."""
         if not broken:
             return
@@ -168,7 +172,7 @@ class Watcher:
 
     async def credit(self) -> None:
         """Credit what is due, unless something is wrong with the vault; where crediting is stopped the ledger credits nothing."""
-        if self._guard.has_doubts:
+        if self._guard.has_doubts or self._has_faulty_vault:
             return
         while True:
             credited = await self._deposits.credit_due(limit=CREDITS_AT_ONCE)

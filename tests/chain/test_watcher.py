@@ -5,7 +5,7 @@ from collections.abc import AsyncIterator
 import pytest
 
 from tests.fakes.chain import USDC
-from tests.fakes.watching import Watching, open_watching, watch
+from tests.fakes.watching import Watching, open_watching
 
 
 @pytest.fixture

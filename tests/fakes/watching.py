@@ -9,8 +9,7 @@ from typing import Any
 
 from chainwatch.errors import ChainError
 from chainwatch.founding import found
-from chainwatch.providers import Provider, Providers
-from chainwatch.rpc import RpcClient
+from chainwatch.providers import Providers
 from chainwatch.watcher import Round, Watcher
 from config.chain import ChainSettings
 from ledger.accounts import NewAccount
@@ -31,8 +30,7 @@ def chain_settings(chain: Chain, *, providers: int = 2, **changes: Any) -> Chain
 
 
 def providers_of(settings: ChainSettings) -> Providers:
-    clients = [RpcClient(url, seconds_max=CALL_SECONDS_MAX) for url in settings.providers]
-    return Providers([Provider(client, requests_per_second=settings.requests_per_second) for client in clients])
+    return Providers.at(settings.providers, requests_per_second=settings.requests_per_second, seconds_max=CALL_SECONDS_MAX)
 
 
 @dataclass
