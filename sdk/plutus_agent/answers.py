@@ -66,6 +66,8 @@ def read_outcomes(body: bytes, *, count: int, status: int) -> list[Outcome]:
         raise PlutusError(f"{UNREADABLE}: it is not a JSON object", status=status, retryable=True)
     listed = answer.get("results")
     items = listed if isinstance(listed, list) else [answer]
+    if status == 402 and listed is None:
+        items = [answer] * count  # refused as a whole
     if len(items) != count or not all(isinstance(item, dict) for item in items):
         raise PlutusError(f"{UNREADABLE}: it does not tell of each event", status=status, retryable=True)
     try:

@@ -163,6 +163,18 @@ def test_events_that_a_hard_stop_refused_are_told(server: UsageServer) -> None:
     meter.close()
 
 
+def test_a_batch_that_is_refused_as_a_whole_is_told_event_by_event(server: UsageServer) -> None:
+    server.faults.append(says(402, {"error": "the account is too far below zero"}))
+    meter = buffered(server, interval=30.0)
+
+    meter.track("openai", input_tokens=1)
+    meter.track("openai", input_tokens=2)
+
+    assert meter.flush(30)
+    assert (meter.delivery().blocked, len(server.asked)) == (2, 1)
+    meter.close()
+
+
 def test_a_key_that_is_not_taken_keeps_the_events(server: UsageServer, own_home: Path) -> None:
     server.key = "plutus_sk_other"
     meter = buffered(server)
