@@ -8,7 +8,7 @@ from typing import Annotated
 
 import typer
 
-from cli import account_commands, book_commands, deposit_commands, key_commands, prices, role_commands
+from cli import account_commands, book_commands, deposit_commands, hook_commands, key_commands, prices, role_commands
 from cli.doctor import doctor
 from cli.options import AsJson, CommandFailed, ConfigFile, Home, flags_of, log_to_standard_error, print_json
 from cli.service_user import EmbeddedStoreError
@@ -42,6 +42,7 @@ app.command("gateway")(role_commands.gateway)
 app.command("control")(role_commands.control)
 app.command("poster")(role_commands.poster)
 app.command("chainwatch")(role_commands.chainwatch)
+app.command("install-claude-hook")(hook_commands.install_claude_hook)
 
 
 @app.command("up")
