@@ -4,8 +4,8 @@ import base64
 import hashlib
 import re
 
+from control.house_page import POLICY, STYLE
 from control.markup import Markup, page, page_policy, tag, void_tag
-from control.pages import POLICY, STYLE
 
 
 def test_text_and_attributes_are_escaped() -> None:
