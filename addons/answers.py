@@ -7,7 +7,7 @@ from mitmproxy import http
 
 from addons import refusals
 from addons.exchange import STALL, Exchange, Kind
-from addons.headers import strip_for_client, strip_hop_by_hop
+from addons.headers import put, strip_for_client, strip_hop_by_hop
 from addons.meter import Meter
 from addons.provider_errors import error_is_operators, operators_affair
 from addons.refusals import error_events
@@ -105,26 +105,20 @@ class Answers:
         exchange.meter.replace_held(last_words)
 
     def _add_stream_headers(self, exchange: Exchange, response: http.Response) -> None:
-        response.headers["X-Request-Id"] = exchange.request_id
         balance = exchange.balance
-        if balance is not None:
-            response.headers["X-Balance-Remaining"] = str(balance - (exchange.hold.amount if exchange.hold else 0))
-        if exchange.output_limit is not None:
-            response.headers["X-Level5-Output-Limit"] = str(exchange.output_limit)
+        left = None if balance is None else balance - (exchange.hold.amount if exchange.hold else 0)
+        put(response.headers, *_told(exchange, balance=left, charge=None))
 
     def _add_closing_headers(self, exchange: Exchange, response: http.Response) -> None:
-        response.headers["X-Request-Id"] = exchange.request_id
+        balance: int | None = None
+        charge: int | None = None
         if exchange.ending == "settled":
-            if exchange.record is not None:
-                response.headers["X-Level5-Charge"] = str(exchange.record.amount)
-            if exchange.settlement is not None:
-                response.headers["X-Balance-Remaining"] = str(exchange.settlement.balance)
+            charge = exchange.record.amount if exchange.record is not None else None
+            balance = exchange.settlement.balance if exchange.settlement is not None else None
         elif exchange.balance is not None:
-            response.headers["X-Balance-Remaining"] = str(exchange.balance)
-            if exchange.kind is Kind.FREE or exchange.ending == "voided":
-                response.headers["X-Level5-Charge"] = "0"
-        if exchange.output_limit is not None:
-            response.headers["X-Level5-Output-Limit"] = str(exchange.output_limit)
+            balance = exchange.balance
+            charge = 0 if exchange.kind is Kind.FREE or exchange.ending == "voided" else None
+        put(response.headers, *_told(exchange, balance=balance, charge=charge))
 
     def closing_comment(self, exchange: Exchange) -> bytes:
         """Return the comment line that tells the exact balance at a stream's end, where it was asked for."""
@@ -132,6 +126,12 @@ class Answers:
             return b""
         facts = {"balance_remaining": exchange.settlement.balance, "charge": exchange.settlement.charge, "request_id": exchange.request_id}
         return f": level5 {json.dumps(facts, separators=(',', ':'))}\n\n".encode()
+
+
+def _told(exchange: Exchange, *, balance: int | None, charge: int | None) -> list[tuple[bytes, bytes]]:
+    """Return our own headers of an answer: what is known of it."""
+    figures = ((b"X-Level5-Charge", charge), (b"X-Balance-Remaining", balance), (b"X-Level5-Output-Limit", exchange.output_limit))
+    return [(b"X-Request-Id", exchange.request_id.encode()), *((name, b"%d" % figure) for name, figure in figures if figure is not None)]
 
 
 def _frame(flow: http.HTTPFlow, exchange: Exchange, response: http.Response) -> None:

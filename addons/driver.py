@@ -169,7 +169,7 @@ class GatewayHandler(ProxyConnectionHandler):
 
     @override
     async def handle_hook(self, hook: commands.StartHook) -> None:
-        await super().handle_hook(hook)
+        await self._addons.handle_lifecycle(hook)
         if isinstance(hook, server_hooks.ClientDisconnectedHook):
             for connection in [connection for connection, io in self.transports.items() if io.handler is None and connection is not self.client]:
                 self._close_provider(connection)

@@ -11,7 +11,8 @@ _HOP_BY_HOP = frozenset({
 # The client's credentials, where it came from, and what would choose something in the operator's account.
 _NOT_FOR_PROVIDERS = _HOP_BY_HOP | {
     b"authorization", b"x-api-key", b"api-key", b"x-goog-api-key", b"cookie", b"host", b"accept-encoding", b"expect", b"openai-organization", b"openai-project",
-    b"forwarded", b"via", b"x-real-ip", b"true-client-ip", b"cf-connecting-ip", b"origin", b"referer", b"anthropic-organization-id",
+    b"transfer-encoding", b"content-encoding", b"content-length", b"forwarded", b"via", b"x-real-ip", b"true-client-ip", b"cf-connecting-ip", b"origin",
+    b"referer", b"anthropic-organization-id",
 }  # fmt: skip
 _NOT_FOR_PROVIDERS_PREFIXES = (b"x-forwarded-", b"x-level5-", b"proxy-", b"sec-websocket-")
 # What would tell something of the operator's account, or make the caller talk to the provider itself.
@@ -19,6 +20,7 @@ _NOT_FOR_CLIENTS = _HOP_BY_HOP | {
     b"set-cookie", b"set-cookie2", b"anthropic-organization-id", b"openai-organization", b"openai-project", b"www-authenticate", b"alt-svc",
     b"strict-transport-security", b"x-balance-remaining", b"location", b"public-key-pins", b"nel", b"report-to",
 }  # fmt: skip
+type Fields = tuple[tuple[bytes, bytes], ...]
 _PEER = (b"x-level5-peer", b"x-level5-peer-key")
 VERSIONS = ("HTTP/1.0", "HTTP/1.1", "HTTP/2.0")
 
@@ -53,22 +55,29 @@ def bearer_of(request: http.Request) -> str | None:
     return next((token for token in tokens if token.startswith("l5_")), tokens[0] if tokens else None)
 
 
-def strip_for_provider(headers: http.Headers) -> http.Headers:
+def strip_for_provider(headers: http.Headers) -> Fields:
     """Return what of a client's headers a provider may see, in their order and case."""
-    named = {item.strip().lower().encode("latin-1") for item in ",".join(headers.get_all("connection")).split(",") if item.strip()}
-    drop = (_NOT_FOR_PROVIDERS | named | {b"transfer-encoding", b"content-encoding", b"content-length"}) - {b"content-type"}
-    kept = tuple((name, value) for name, value in headers.fields if (lower := name.lower()) not in drop and not lower.startswith(_NOT_FOR_PROVIDERS_PREFIXES))
-    return http.Headers(kept)
+    drop = _NOT_FOR_PROVIDERS | (_named_by_connection(headers.fields) - {b"content-type"})
+    return tuple(field for field in headers.fields if (lower := field[0].lower()) not in drop and not lower.startswith(_NOT_FOR_PROVIDERS_PREFIXES))
 
 
 def strip_for_client(headers: http.Headers) -> None:
-    """Take out of a provider's headers what the caller must not see; framing stays."""
-    named = {item.strip().lower().encode("latin-1") for item in ",".join(headers.get_all("connection")).split(",") if item.strip()}
-    drop = (_NOT_FOR_CLIENTS | named) - {b"content-length", b"transfer-encoding", b"content-type"}
-    request_id = headers.get("x-request-id")
-    headers.fields = tuple((name, value) for name, value in headers.fields if (lower := name.lower()) not in drop and not lower.startswith(b"x-level5-"))
-    if request_id is not None:
-        headers["x-upstream-request-id"] = request_id
+    """Take out of a provider's headers what the caller must not see; framing stays. The provider's own request id gets another name."""
+    drop = _NOT_FOR_CLIENTS | (_named_by_connection(headers.fields) - {b"content-length", b"transfer-encoding", b"content-type"})
+    kept = [field for field in headers.fields if (lower := field[0].lower()) not in drop and not lower.startswith(b"x-level5-")]
+    headers.fields = tuple((b"x-upstream-request-id", value) if name.lower() == b"x-request-id" else (name, value) for name, value in kept)
+
+
+def _named_by_connection(fields: Fields) -> set[bytes]:
+    """Return the headers that a message itself declares to concern this connection only."""
+    named = b",".join([value for name, value in fields if name.lower() == b"connection"])
+    return {item.strip().lower() for item in named.split(b",")} if named else set()
+
+
+def put(headers: http.Headers, *fields: tuple[bytes, bytes]) -> None:
+    """Set several headers at once: one pass, where each would be a search of its own."""
+    names = {name.lower() for name, _ in fields}
+    headers.fields = (*(field for field in headers.fields if field[0].lower() not in names), *fields)
 
 
 def strip_hop_by_hop(headers: http.Headers) -> None:

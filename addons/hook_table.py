@@ -60,7 +60,7 @@ class HookTable(AddonManager):
         for handler in row:
             try:
                 awaited = handler(*subjects)
-                if awaited is not None and inspect.isawaitable(awaited):
+                if awaited is not None and hasattr(awaited, "__await__"):
                     await awaited
             except AddonHalt:
                 return

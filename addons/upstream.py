@@ -6,11 +6,11 @@ from urllib.parse import urlsplit
 
 from mitmproxy import http
 
-from addons.headers import strip_for_provider
+from addons.headers import Fields, strip_for_provider
 from config.settings import ProvidersSettings
 from metering.classify import Operation, Route
 
-ANTHROPIC_VERSION = "2023-06-01"
+ANTHROPIC_VERSION = b"2023-06-01"
 _SERVED = {
     "anthropic": frozenset({Operation.MESSAGES, Operation.COUNT_TOKENS, Operation.CHAT_COMPLETIONS}),
     "openai": frozenset({Operation.CHAT_COMPLETIONS, Operation.RESPONSES, Operation.INPUT_TOKENS, Operation.COMPACT, Operation.EMBEDDINGS}),
@@ -66,21 +66,19 @@ def aim(request: http.Request, provider: Provider, route: Route, *, body: bytes)
     request.data.port = provider.port
     request.data.authority = b""
     request.path = provider.base_path + route.upstream_path + (f"?{route.query}" if route.query else "")
-    request.http_version = "HTTP/1.1"
-    headers = strip_for_provider(request.headers)
-    headers.insert(0, "Host", provider.authority)
-    headers["Accept-Encoding"] = "identity"
-    _add_credentials(headers, provider, route.operation)
-    headers["Content-Length"] = str(len(body))
-    request.headers = headers
+    request.data.http_version = b"HTTP/1.1"
+    kept = strip_for_provider(request.headers)
+    request.headers = http.Headers((
+        (b"Host", provider.authority.encode()), *kept, (b"Accept-Encoding", b"identity"), *_credentials(kept, provider, route.operation),
+        (b"Content-Length", b"%d" % len(body)),
+    ))  # fmt: skip
     request.trailers = None
     request.raw_content = body
 
 
-def _add_credentials(headers: http.Headers, provider: Provider, operation: Operation) -> None:
-    key = provider.api_key or ""
-    if provider.name == "anthropic" and operation in {Operation.MESSAGES, Operation.COUNT_TOKENS}:
-        headers["x-api-key"] = key
-        headers.setdefault("anthropic-version", ANTHROPIC_VERSION)
-    else:
-        headers["Authorization"] = f"Bearer {key}"
+def _credentials(kept: Fields, provider: Provider, operation: Operation) -> Fields:
+    key = (provider.api_key or "").encode()
+    if provider.name != "anthropic" or operation not in {Operation.MESSAGES, Operation.COUNT_TOKENS}:
+        return ((b"Authorization", b"Bearer " + key),)
+    has_version = any(name.lower() == b"anthropic-version" for name, _ in kept)
+    return ((b"x-api-key", key),) if has_version else ((b"x-api-key", key), (b"anthropic-version", ANTHROPIC_VERSION))
