@@ -71,5 +71,5 @@ $(VENV)/.locked: requirements-dev.lock deploy/find-python.sh
 	@touch $@
 
 $(VENV)/.project: $(VENV)/.locked pyproject.toml sdk/pyproject.toml
-	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps --no-build-isolation -e . -e sdk
+	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps --no-build-isolation -e . -e ./sdk
 	@touch $@
