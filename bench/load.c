@@ -112,7 +112,7 @@ static void read_body(connection *c, const char *data, int length) {
 }
 
 static void read_head(connection *c, const char *data, int length) {
-    int room = HEAD_MAX - 1 - c->head_length, taken = length < room ? length : room;
+    int before = c->head_length, room = HEAD_MAX - 1 - before, taken = length < room ? length : room;
     memcpy(c->head + c->head_length, data, taken);
     c->head_length += taken;
     c->head[c->head_length] = 0;
@@ -122,7 +122,7 @@ static void read_head(connection *c, const char *data, int length) {
         return;
     }
     end[2] = 0;
-    int body_in_buffer = c->head_length - (int)(end + 4 - c->head);
+    int body_in_buffer = length - ((int)(end + 4 - c->head) - before); /* the copy of the head may hold less of it */
     char *content_length = strcasestr(c->head, "\ncontent-length:");
     c->status = atoi(c->head + 9);
     c->chunked = strcasestr(c->head, "\ntransfer-encoding: chunked") != NULL;
