@@ -6,6 +6,7 @@ import sys
 from types import FrameType
 
 import uvicorn
+import uvloop
 
 from config.rate_card import RateCardError, load_rate_card
 from config.settings import Settings, SettingsError, load_settings
@@ -87,7 +88,7 @@ def main() -> int:
     try:
         settings = load_settings()
         configure_logs(settings.log_level, ROLE)
-        asyncio.run(serve(settings))
+        uvloop.run(serve(settings))
     except (SettingsError, RateCardError, WrongStore) as error:
         sys.stderr.write(f"{error}\n")
         return BAD_SETTINGS

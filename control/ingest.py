@@ -15,7 +15,7 @@ from starlette.types import Receive
 
 from config.settings import Settings
 from control.ingest_answers import Answer, error_answer
-from control.ingest_body import BodyRefused, read_usage_body
+from control.ingest_body import Arrival, BodyRefused, read_usage_body
 from control.ingest_once import IN_FLIGHT, record_once
 from control.ingest_reading import KEY_LENGTH_MAX, BadEvents, Reported, is_idempotency_key, read_events
 from control.ingest_recording import NothingRecorded, UsageRecorder, record_usage
@@ -92,8 +92,8 @@ def bearer_key(authorization: bytes | None) -> IngestKey | None:
         return None
 
 
-async def answer_usage(door: UsageDoor, headers: Headers, receive: Receive, *, request_id: RequestId) -> Answer:
-    """Record what a request reports, and answer it.
+async def answer_usage(door: UsageDoor, headers: Headers, receive: Receive, *, request_id: RequestId, arrival: Arrival) -> Answer:
+    """Record what a request reports, and answer it. The caller sees to it that it does not take for ever.
 
     Raises:
         ClientGone: there is nobody to answer; nothing was recorded.
@@ -107,6 +107,7 @@ async def answer_usage(door: UsageDoor, headers: Headers, receive: Receive, *, r
     try:
         length, encoding = headers.get(b"content-length"), headers.get(b"content-encoding")
         body = await read_usage_body(receive, length=length, encoding=encoding, bytes_max=door.body_bytes_max)
+        arrival.complete = True
         partial = b"partial" in headers.get(b"prefer", b"").lower()
         now_ms = time.time_ns() // 1_000_000
         reported = read_events(body, now_ms=now_ms, late_days_max=door.late_days_max, partial=partial)

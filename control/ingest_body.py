@@ -1,6 +1,6 @@
-"""Reading the body of `POST /v1/usage` off the wire: bounded in bytes, packed and unpacked, and in time."""
+"""Reading the body of `POST /v1/usage` off the wire: bounded in bytes, packed and unpacked."""
 
-import asyncio
+from dataclasses import dataclass
 from typing import Final
 
 from starlette.types import Receive
@@ -8,9 +8,15 @@ from starlette.types import Receive
 from metering.classify import RequestRefused
 from metering.encodings import decode_body
 
-BODY_SECONDS_MAX: Final = 15.0
 TOO_LARGE: Final = "request body too large"
 TOO_SLOW: Final = "the request body did not arrive in time"
+
+
+@dataclass(slots=True)
+class Arrival:
+    """Whether a body has arrived, for the one who watches the time."""
+
+    complete: bool = False
 
 
 class BodyRefused(Exception):
@@ -29,16 +35,12 @@ async def read_usage_body(receive: Receive, *, length: bytes | None, encoding: b
     """Return the plain body, of at most `bytes_max`.
 
     Raises:
-        BodyRefused: 413 when it is longer, 408 when it does not come, 415 or 400 when it cannot be unpacked.
+        BodyRefused: 413 when it is longer, 415 or 400 when it cannot be unpacked.
         ClientGone: the client left.
     """
     if length is not None and length.isdigit() and int(length[:20]) > bytes_max:
         raise BodyRefused(413, TOO_LARGE, is_cut=True)
-    try:
-        async with asyncio.timeout(BODY_SECONDS_MAX):
-            body = await _read(receive, bytes_max=bytes_max)
-    except TimeoutError:
-        raise BodyRefused(408, TOO_SLOW, is_cut=True) from None
+    body = await _read(receive, bytes_max=bytes_max)
     if encoding is None:
         return body
     try:

@@ -25,17 +25,12 @@ TRANSPORT_SECURITY = "max-age=31536000"
 ENDPOINT_SECONDS_MAX = 30.0
 
 
-def answer_headers(*, https: bool) -> dict[str, str]:
-    """Return the headers that every answer has."""
-    return {**SECURITY_HEADERS, **({"Strict-Transport-Security": TRANSPORT_SECURITY} if https else {})}
-
-
 class Envelope:
     """The outermost layer. Headers that an endpoint set itself are kept."""
 
     def __init__(self, app: ASGIApp, *, https: bool = False) -> None:
         self._app = app
-        self._headers = answer_headers(https=https)
+        self._headers = {**SECURITY_HEADERS, **({"Strict-Transport-Security": TRANSPORT_SECURITY} if https else {})}
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Serve one request."""

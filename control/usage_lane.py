@@ -10,14 +10,17 @@ from starlette.types import ASGIApp, Receive, Scope, Send
 from control.context import ControlContext, context_of
 from control.ingest import BUSY, RETRY, answer_usage
 from control.ingest_answers import Answer, error_answer
-from control.ingest_body import ClientGone
-from control.middleware import ENDPOINT_SECONDS_MAX, answer_headers
+from control.ingest_body import TOO_SLOW, Arrival, ClientGone
+from control.middleware import TRANSPORT_SECURITY
 from ledger.entries import RequestId
 from ledger.tokens import new_request_id
 from telemetry import metrics
 from telemetry.logs import get_log
 
 USAGE_PATH: Final = "/v1/usage"
+SECONDS_MAX: Final = 20.0  # for the body to arrive and the books to answer
+# What protects pages has no use here, and each header costs time.
+HEADERS: Final = ((b"content-type", b"application/json"), (b"x-content-type-options", b"nosniff"), (b"cache-control", b"no-store"))
 INTERNAL: Final = "internal error; nothing is known to be lost, try again"
 
 
@@ -26,9 +29,7 @@ class UsageLane:
 
     def __init__(self, app: ASGIApp, *, https: bool = False) -> None:
         self._app = app
-        # Names in lower case, as ASGI wants them.
-        self._headers = [(name.lower().encode(), value.encode()) for name, value in answer_headers(https=https).items()]
-        self._headers.append((b"content-type", b"application/json"))
+        self._headers = [*HEADERS, *([(b"strict-transport-security", TRANSPORT_SECURITY.encode())] if https else [])]
         self._counters: dict[int, Any] = {}
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
@@ -60,11 +61,13 @@ class UsageLane:
 
 
 async def _answer(scope: Scope, receive: Receive, request_id: RequestId) -> Answer:
-    context = cast("ControlContext", scope["app"].state.context)
+    context, arrival = cast("ControlContext", scope["app"].state.context), Arrival()
     try:
-        async with asyncio.timeout(ENDPOINT_SECONDS_MAX):
-            return await answer_usage(context.usage, dict(scope["headers"]), receive, request_id=request_id)
+        async with asyncio.timeout(SECONDS_MAX):
+            return await answer_usage(context.usage, dict(scope["headers"]), receive, request_id=request_id, arrival=arrival)
     except TimeoutError:
+        if not arrival.complete:
+            return error_answer(408, TOO_SLOW, headers={"Connection": "close"})
         get_log().error("request_too_slow", request_id=request_id, route=USAGE_PATH)
         return error_answer(503, BUSY, headers=RETRY)
     except ClientGone:
@@ -77,5 +80,5 @@ async def _answer(scope: Scope, receive: Receive, request_id: RequestId) -> Answ
 async def report_usage(request: Request) -> Response:
     """Answer a report where the app is served without its lane."""
     request_id = RequestId(request.scope.get("level5.request_id") or new_request_id())
-    answer = await answer_usage(context_of(request).usage, dict(request.scope["headers"]), request.receive, request_id=request_id)
+    answer = await answer_usage(context_of(request).usage, dict(request.scope["headers"]), request.receive, request_id=request_id, arrival=Arrival())
     return Response(answer.body, answer.status, headers=dict(answer.headers), media_type="application/json")
