@@ -81,11 +81,12 @@ def _outcome(item: Mapping[str, Any], answer: Mapping[str, Any], *, refused: boo
         value = item.get(name)
         return answer.get(name) if value is None else value
 
-    recorded, over_balance = item.get("recorded"), told("over_balance") is True
-    if recorded is not None and not isinstance(recorded, bool):
+    # An answer that does not say so may be anybody's: a portal's, a proxy's. Only a refusal goes without saying.
+    recorded, over_balance = item.get("recorded", False if refused else None), told("over_balance") is True
+    if not isinstance(recorded, bool):
         raise TypeError("recorded")
     return Outcome(
-        recorded=not refused if recorded is None else recorded,
+        recorded=recorded,
         event_id=_text(item.get("event_id")) or "",
         org_id=_text(told("org_id")) or "",
         cost=microunits(item.get("cost_usd") or 0),

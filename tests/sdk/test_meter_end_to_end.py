@@ -20,7 +20,7 @@ def running(store_home: Path) -> Iterator[Appliance]:
         yield started
 
 
-@pytest.fixture
+@pytest.fixture(scope="module")
 def key(running: Appliance) -> str:
     made = running.ask("keys", "create", "--name", "sdk")
     return str(made["secret"])

@@ -46,7 +46,9 @@ def test_a_server_that_accepts_and_says_nothing_is_left_in_time() -> None:
             Meter(remote=f"http://127.0.0.1:{deaf.getsockname()[1]}", api_key=KEY, timeout=0.3).track("openai")
 
 
-@pytest.mark.parametrize("fault", [resets, records_then_resets, cuts, says(503), says(429), says(502, b"<html>"), says(200, b"not json"), says(200, [1])])
+@pytest.mark.parametrize(
+    "fault", [resets, records_then_resets, cuts, says(503), says(429), says(502, b"<html>"), says(200, b"not json"), says(200, [1]), says(200, {})]
+)
 def test_what_passes_is_tried_again_and_counted_once(server: UsageServer, fault: Callable[..., None]) -> None:
     server.faults.append(fault)
 
