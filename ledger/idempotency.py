@@ -5,24 +5,31 @@ without an answer whose owner has had its time finds out from the books whether 
 sees to it that a slow owner cannot record it any more, then the journal is read up to there. Only then is the claim taken
 over, under a new id. So a crash at any point leaves either a recorded request, whose answer is made again from the journal,
 or one that never happened and never will.
+
+A database that is restored from a backup has lost claims. What was charged under them is still in the outbox, with their
+digests, and posting it brings them back; so no connection takes claims of a shard before it has seen that posted.
 """
 
 import hashlib
+import time
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from typing import Final
 
-from ledger.changes import read_open_meta
+from ledger.changes import wait_posted
 from ledger.entries import AccountId, RequestId
+from ledger.errors import JournalUnavailable, LedgerError, ShardClosed
 from ledger.ingest import Ingest
 from ledger.ingest_values import IngestKey
-from ledger.journal import Connection, Pool, journal_answers, journal_transaction
+from ledger.journal import ACQUIRE_SECONDS_MAX, Connection, Pool, journal_answers, shards_with_claims
 from ledger.queries import SQL
 from ledger.usage_record import WHOLE_REQUEST, ClaimMark, UsageRecord
 
 __all__ = ["WHOLE_REQUEST", "Busy", "ClaimState", "Claims", "Conflict", "Fresh", "Known", "Recorded", "Taken", "Wanted", "wanted_claim"]
 
 LEASE_SECONDS: Final = 10.0  # longer than any request takes; shorter would only ask the books more often
+POSTED_SECONDS_MAX: Final = 2.0
 KEY_LENGTH_MAX: Final = 255
 
 
@@ -105,14 +112,19 @@ class Claims:
         Raises:
             ShardClosed, BalanceUnavailable, NotPostedYet, JournalUnavailable: it cannot be told what became of an older claim; ask again.
         """
-        epoch = (await read_open_meta(self._ingest.balances, key.shard)).epoch
-        states = await self._take(key.account, request_id, wanted)
-        stale = {index: state for index, state in states.items() if isinstance(state, _Stale)}
-        if stale:
-            states |= await self._resolve(key, request_id, wanted, stale)
+        valid_until = time.monotonic() + LEASE_SECONDS
+        try:
+            epoch, states = await self._take(key, request_id, wanted)
+            stale = {index: state for index, state in states.items() if isinstance(state, _Stale)}
+            if stale:
+                states |= await self._resolve(key, request_id, wanted, stale)
+        except LedgerError:
+            with suppress(JournalUnavailable):
+                await self.release(key.account, request_id, wanted)  # what was taken before it; else it is found to be free later
+            raise
         final = [states[index] for index in range(len(wanted))]
         marks = [
-            ClaimMark(key_sha256=one.key_sha256, body_sha256=one.body_sha256, line=one.line)
+            ClaimMark(key_sha256=one.key_sha256, body_sha256=one.body_sha256, line=one.line, valid_until=valid_until)
             for one, state in zip(wanted, final, strict=True)
             if state == Fresh()
         ]
@@ -128,14 +140,26 @@ class Claims:
         async with journal_answers():
             await self._pool.execute(SQL["release_claims"], account, request_id, [one.key_sha256 for one in wanted])
 
-    async def _take(self, account: AccountId, request_id: RequestId, wanted: Sequence[Wanted]) -> dict[int, "ClaimState | _Stale"]:
-        """Insert what is new and read what is not. A claim that goes away in between is busy: its owner has just released it."""
+    async def _take(self, key: IngestKey, request_id: RequestId, wanted: Sequence[Wanted]) -> tuple[int, dict[int, "ClaimState | _Stale"]]:
+        """Insert what is new and read what is not; return the shard's epoch and the states.
+
+        A claim that goes away in between is busy: its owner has just released it.
+        """
         digests = [one.key_sha256 for one in wanted]
-        async with journal_transaction(self._pool) as connection:
-            rows = await connection.fetch(SQL["take_claims"], account, request_id, digests, [one.body_sha256 for one in wanted], [one.line for one in wanted])
+        bodies, lines = [one.body_sha256 for one in wanted], [one.line for one in wanted]
+        async with journal_answers(), self._pool.acquire(timeout=ACQUIRE_SECONDS_MAX) as connection:
+            epoch, answer = await self._ingest.balances.run_in("last_claim", key.shard)
+            present = (key.shard, epoch, int(answer[2]), int(answer[3]))
+            if key.shard not in shards_with_claims(connection):
+                await _wait_for_claims(connection, key.shard, epoch=epoch, seq=int(answer[4]))
+            rows = await connection.fetch(SQL["take_claims"], key.account, request_id, digests, bodies, lines, *present)
             taken = {bytes(row["key_sha256"]) for row in rows}
-            found = await _read(connection, account, [digest for digest in digests if digest not in taken])
-        return {index: Fresh() if one.key_sha256 in taken else _state(one, found.get(one.key_sha256)) for index, one in enumerate(wanted)}
+            if len(taken) == len(wanted):
+                return epoch, {index: Fresh() for index in range(len(wanted))}
+            if not await connection.fetchval(SQL["is_current"], *present):
+                raise ShardClosed(key.shard)
+            found = await _read(connection, key.account, [digest for digest in digests if digest not in taken])
+        return epoch, {index: Fresh() if one.key_sha256 in taken else _state(one, found.get(one.key_sha256)) for index, one in enumerate(wanted)}
 
     async def _resolve(
         self, key: IngestKey, request_id: RequestId, wanted: Sequence[Wanted], stale: Mapping[int, "_Stale"]
@@ -174,6 +198,15 @@ class _Row:
     line: int
     answer: str | None
     in_flight: bool
+
+
+async def _wait_for_claims(connection: Connection, shard: int, *, epoch: int, seq: int) -> None:
+    """See to it that this connection's database has the claims of all that the shard has charged: a restored one gets them by posting it."""
+    await wait_posted(connection, shard, epoch=epoch, seq=seq, seconds_max=POSTED_SECONDS_MAX)
+    position = await connection.fetchrow(SQL["posted_position"], shard)
+    if position["epoch"] != epoch or position["posted_seq"] < seq:
+        raise ShardClosed(shard)
+    shards_with_claims(connection).add(shard)
 
 
 async def _read(connection: Connection, account: AccountId, digests: Sequence[bytes]) -> dict[bytes, _Row]:

@@ -4,6 +4,7 @@ A request is recorded once, under its id: the shard remembers what became of it 
 takes, and the journal for ever. A call that meets a shard in a new epoch asks the journal before it charges anything.
 """
 
+import time
 from collections.abc import Sequence
 from typing import Final
 
@@ -71,7 +72,7 @@ class Ingest:
         Raises:
             UnknownKey, InactiveAccount: as in `read_standing`; nothing changed.
             AccountExhausted: the account is further below zero than the books go; nothing changed.
-            RequestEnded: this id was given up on (`is_recorded`); nothing changed.
+            RequestEnded: this id was given up on (`is_recorded`), or its claims are too old; nothing changed.
             BooksUnderPressure: Redis is filling up, or the journal is too far behind; nothing changed.
             ShardClosed, BalanceUnavailable, NotPostedYet, JournalUnavailable: the outcome is unknown; `is_recorded` finds it out.
             ValueError: an event is beyond the bounds; nothing changed.
@@ -79,10 +80,12 @@ class Ingest:
         draft = draft_usage(request_id, items, at=now_ms(), rate_card=rate_card, markup=markup, claims=claims)
         if await self._balances.under_pressure():
             raise BooksUnderPressure("Redis is nearly full")
+        if any(claim.valid_until < time.monotonic() for claim in claims):
+            raise RequestEnded("its claims may be another's by now")
         for attempt in range(EPOCHS_MAX):
             used = epoch if epoch is not None else await self._epoch(key.shard)
             try:
-                answer = await self._charge(key, request_id, draft, policy=policy, epoch=used)
+                answer = await self._charge(key, request_id, draft, policy=policy, epoch=used, claimed=bool(claims))
             except ShardClosed:
                 if epoch is not None or attempt == EPOCHS_MAX - 1 or self._balances.epoch(key.shard) <= used:
                     raise
@@ -114,11 +117,12 @@ class Ingest:
         tier, org_id = await self._identity(account, "", "")
         return outcome_of_record(record, policy=policy, tier=tier, org_id=org_id)
 
-    async def _charge(self, key: IngestKey, request_id: RequestId, draft: UsageDraft, *, policy: IngestPolicy, epoch: int) -> Answer:
+    async def _charge(self, key: IngestKey, request_id: RequestId, draft: UsageDraft, *, policy: IngestPolicy, epoch: int, claimed: bool) -> Answer:
         limits = "".join(f",{tier}:{'' if limit is None else limit}" for tier, limit in policy.tracked_limits.items())
         answer = await self._balances.run(
             "charge_usage", key.shard, key.account, key.digest, request_id, draft.head, draft.items, draft.tokens, draft.cost,
-            int(policy.block_over_balance), int(policy.block_over_free_limit), f"{limits},", policy.outbox_max, REMEMBERED_MS, -BALANCE_MIN, epoch=epoch,
+            int(policy.block_over_balance), int(policy.block_over_free_limit), f"{limits},", policy.outbox_max, REMEMBERED_MS, -BALANCE_MIN,
+            int(claimed), epoch=epoch,
         )  # fmt: skip
         _require_ok(answer)
         return answer
@@ -130,11 +134,10 @@ class Ingest:
         """Look a request up in the journal, once that has all which the shard had taken at `seq` of `epoch`."""
         await wait_posted(self._pool, shard, epoch=epoch, seq=seq, seconds_max=POSTED_SECONDS_MAX)
         async with journal_answers():
-            position = await self._pool.fetchrow(SQL["posted_position"], shard)
-            if position["epoch"] != epoch or position["posted_seq"] < seq:
-                raise ShardClosed(shard)  # a rebuild has begun, which may have more of the outbox to post
-            rows = await self._pool.fetch(SQL["journal_by_key"], [key_digest(f"usage:{request_id}")])
-        return UsageRecord.from_json(rows[0]["detail"]) if rows else None
+            row = await self._pool.fetchrow(SQL["usage_at"], shard, key_digest(f"usage:{request_id}"))
+        if row["epoch"] != epoch or row["posted_seq"] < seq:
+            raise ShardClosed(shard)  # a rebuild has begun, or the journal was restored: the outbox may have more to post
+        return UsageRecord.from_json(row["detail"]) if row["detail"] is not None else None
 
     async def _identity(self, account: AccountId, tier: str, org_id: str) -> tuple[str, str]:
         """Complete what the shard does not say of an account; it does since its last rebuild."""

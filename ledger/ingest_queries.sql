@@ -79,11 +79,16 @@ SELECT key_sha256, body_sha256, request_id, line, answer, taken_at > now() - mak
 FROM ingest_claims WHERE account_id = $1 AND key_sha256 = ANY($2::bytea[]);
 
 -- name: take_claims
+-- Only where the journal has all that the shard knows it to have: a restored one has lost claims, and gets them back from the outbox.
 INSERT INTO ingest_claims (account_id, key_sha256, body_sha256, request_id, line, taken_at, created_at)
 SELECT $1, key_sha256, body_sha256, $2, line, now(), now()
 FROM unnest($3::bytea[], $4::bytea[], $5::smallint[]) AS new (key_sha256, body_sha256, line)
+WHERE EXISTS (SELECT FROM shards WHERE shard = $6 AND state = 'open' AND epoch = $7 AND posted_seq >= $8 AND due_seq >= $9)
 ORDER BY key_sha256
 ON CONFLICT (account_id, key_sha256) DO NOTHING RETURNING key_sha256;
+
+-- name: is_current
+SELECT EXISTS (SELECT FROM shards WHERE shard = $1 AND state = 'open' AND epoch = $2 AND posted_seq >= $3 AND due_seq >= $4);
 
 -- name: take_over_claims
 -- Only from the one whose request is known to be over: whoever else took it over meanwhile has it.
@@ -100,13 +105,24 @@ WHERE ingest_claims.account_id = $1 AND ingest_claims.key_sha256 = given.key_sha
 DELETE FROM ingest_claims WHERE account_id = $1 AND request_id = $2 AND key_sha256 = ANY($3::bytea[]) AND answer IS NULL;
 
 -- name: restore_claims
+-- A restored journal has lost them, or knows them as they were before this request took them over; else they are there.
 INSERT INTO ingest_claims (account_id, key_sha256, body_sha256, request_id, line, taken_at, created_at)
-SELECT $1, key_sha256, body_sha256, $2, line, to_timestamp(0), $6::timestamptz
-FROM unnest($3::bytea[], $4::bytea[], $5::smallint[]) AS old (key_sha256, body_sha256, line)
-ON CONFLICT (account_id, key_sha256) DO NOTHING;
+SELECT account_id, key_sha256, body_sha256, request_id, line, to_timestamp(0), at
+FROM unnest($1::bigint[], $2::bytea[], $3::bytea[], $4::text[], $5::smallint[], $6::timestamptz[])
+    AS old (account_id, key_sha256, body_sha256, request_id, line, at)
+ORDER BY account_id, key_sha256
+ON CONFLICT (account_id, key_sha256) DO UPDATE SET
+    request_id = excluded.request_id, body_sha256 = excluded.body_sha256, line = excluded.line, taken_at = excluded.taken_at
+WHERE ingest_claims.answer IS NULL AND ingest_claims.request_id <> excluded.request_id;
 
 -- name: forget_claims
 DELETE FROM ingest_claims WHERE created_at < now() - make_interval(days => $1);
+
+-- name: usage_at
+-- A request and how far the journal is, at one instant.
+SELECT shards.epoch, shards.posted_seq, journal.detail
+FROM shards LEFT JOIN journal_keys AS keys ON keys.key_sha256 = $2 LEFT JOIN journal ON journal.shard = keys.shard AND journal.seq = keys.seq
+WHERE shards.shard = $1;
 
 -- name: export_usage
 SELECT usage_events.seq, usage_events.line, usage_events.request_id, provider, model, operation, input_tokens, output_tokens, reasoning_tokens,
@@ -130,6 +146,3 @@ FROM usage_months JOIN accounts ON accounts.id = usage_months.account_id WHERE a
 
 -- name: months_of
 SELECT account_id, month, tokens FROM usage_months WHERE account_id = ANY($1::bigint[]);
-
--- name: accounts_by_name
-SELECT public_id FROM accounts WHERE name = $1 AND status <> 'closed' ORDER BY id LIMIT 2;

@@ -60,6 +60,17 @@ def now_ms() -> int:
     return milliseconds(datetime.now(UTC))
 
 
+class JournalConnection(driver.Connection):  # type: ignore[misc]  # the driver has no types
+    """A connection that knows for which shards it was seen that the journal has all of the shard's claims.
+
+    It dies with its database: where one is restored from a backup, other connections come, which have to see for themselves.
+    """
+
+    def __init__(self, *arguments: Any, **options: Any) -> None:
+        super().__init__(*arguments, **options)
+        self.shards_with_claims: set[int] = set()
+
+
 @asynccontextmanager
 async def journal_answers() -> AsyncIterator[None]:
     """Turn the failures of a Postgres that does not answer into JournalUnavailable.
@@ -88,8 +99,22 @@ async def open_pool(url: str) -> Pool:
             max_size=POOL_SIZE_MAX,
             timeout=CONNECT_SECONDS_MAX,
             command_timeout=COMMAND_SECONDS_MAX,
+            connection_class=JournalConnection,
             server_settings={"application_name": "level5", "timezone": "UTC"},
         )
+
+
+def shards_with_claims(connection: Connection) -> set[int]:
+    """Return what a pooled connection knows of claims.
+
+    Raises:
+        JournalUnavailable: it was cut just now.
+    """
+    try:
+        known: set[int] = connection.shards_with_claims
+    except AttributeError as error:
+        raise JournalUnavailable("the connection to Postgres was cut") from error
+    return known
 
 
 @asynccontextmanager

@@ -21,7 +21,7 @@ from ledger.journal import AccountFigures, Connection, JournalWriter, ShardPosit
 from ledger.outbox import counts_as_line
 from ledger.postings import Transaction, adjustment_legs, body_digest, charge_legs, key_digest
 from ledger.queries import SQL
-from ledger.reported_posting import USAGE, add_reported, restore_claims
+from ledger.reported_posting import USAGE, add_reported
 from ledger.statement_lines import LINE_TYPES, StatementLine, rollup_changes, usage_rows
 
 log = structlog.get_logger("ledger")
@@ -124,7 +124,7 @@ class Posting:
         if entry.kind == USAGE:
             if entry.key not in self.known:
                 self.known[entry.key] = b""
-                await restore_claims(self.writer, entry.account, add_reported(self.writer, shard, entry), at=moment(entry.at))
+                add_reported(self.writer, shard, entry)
         elif entry.kind == "adjust":
             await self._repost_adjustment(shard, entry)
         elif entry.key not in self.known:

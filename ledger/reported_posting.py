@@ -1,21 +1,18 @@
 """Posting what was reported: one transaction a request, whatever the number of its events."""
 
-from datetime import datetime
 from typing import Final
 
-from ledger.entries import AccountId
 from ledger.errors import BrokenInvariant
 from ledger.holds import OutboxEntry
 from ledger.journal import JournalWriter, moment
 from ledger.postings import Transaction, usage_legs
-from ledger.queries import SQL
 from ledger.statement_lines import StatementLine
 from ledger.usage_record import UsageRecord
 
 USAGE: Final = "usage"
 
 
-def add_reported(writer: JournalWriter, shard: int, entry: OutboxEntry) -> UsageRecord:
+def add_reported(writer: JournalWriter, shard: int, entry: OutboxEntry) -> None:
     """Add a request's journal row, its events, what they add to the figures, and its statement line where it cost something.
 
     Raises:
@@ -38,11 +35,3 @@ def add_reported(writer: JournalWriter, shard: int, entry: OutboxEntry) -> Usage
     if entry.n is not None:
         line = StatementLine(amount=entry.amount, kind=USAGE, type="DEBIT", created_at=settled_at, shard=shard, seq=seq, record=figures)
         writer.add_line(entry.account, line)
-    return record
-
-
-async def restore_claims(writer: JournalWriter, account: AccountId, record: UsageRecord, *, at: datetime) -> None:
-    """Know the idempotency keys of a request again that a restored journal has lost: their answers are made from the journal."""
-    if record.claims:
-        keys, bodies, lines = zip(*((claim.key_sha256, claim.body_sha256, claim.line) for claim in record.claims), strict=True)
-        await writer.connection.execute(SQL["restore_claims"], account, record.request_id, list(keys), list(bodies), list(lines), at)

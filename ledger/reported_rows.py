@@ -7,7 +7,7 @@ from typing import Any, Final
 
 from ledger.entries import AccountId
 from ledger.queries import SQL
-from ledger.usage_record import ESTIMATED, UNPRICED, UsageRecord
+from ledger.usage_record import ESTIMATED, UNPRICED, WHOLE_REQUEST, UsageRecord
 
 type RollupCounts = list[int]  # requests, input, output, cache write and cache read tokens, microunits
 
@@ -42,6 +42,7 @@ class ReportedRows:
     _rollups: dict[tuple[int, int, datetime, str, str], RollupCounts] = field(default_factory=dict)
     _months: dict[tuple[int, int], list[int]] = field(default_factory=dict)
     _used: dict[str, datetime] = field(default_factory=dict)
+    _claims: list[tuple[Any, ...]] = field(default_factory=list)
 
     def add(self, record: UsageRecord, *, shard: int, account: AccountId, settled_at: datetime, seq: int) -> ReportedFigures:
         """Add the events of a request and what they add to the figures; return what they come to."""
@@ -72,6 +73,9 @@ class ReportedRows:
                 _add(self._rollups, (shard, account, hour, provider, model), total)
         sums = [sum(column) for column in zip(*totals, strict=True)]
         _add(self._months, (account, record.month), [tokens, sums[0], sums[5]])
+        for claim in record.claims:
+            if claim.line == WHOLE_REQUEST or not record.mask or claim.line in record.kept_lines:
+                self._claims.append((account, claim.key_sha256, claim.body_sha256, record.request_id, claim.line, settled_at))
         self._used[record.key_id] = max(settled_at, self._used.get(record.key_id, settled_at))
         return _figures(record, sums, estimated=flagged & ESTIMATED != 0)
 
@@ -82,6 +86,8 @@ class ReportedRows:
         await connection.copy_records_to_table("usage_events", records=self._events, columns=_COLUMNS)
         await connection.execute(SQL["add_reported_rollups"], *_columns((*key, *counts) for key, counts in sorted(self._rollups.items())))
         await connection.execute(SQL["add_months"], *_columns((*key, *counts) for key, counts in sorted(self._months.items())))
+        if self._claims:
+            await connection.execute(SQL["restore_claims"], *_columns(self._claims))
         await connection.execute(SQL["use_keys"], *_columns(sorted(self._used.items())))
 
 

@@ -8,9 +8,10 @@ that charges it leaves out what it refuses: label, input, output, cache read, ca
 
 import itertools
 import json
+import math
 from base64 import b64decode, b64encode
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, Final
 
 from ledger.entries import RequestId
@@ -27,11 +28,15 @@ _encode = json.JSONEncoder(separators=(",", ":"), ensure_ascii=False).encode
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ClaimMark:
-    """That this request carries an idempotency key: for the whole of it (line -1) or for one event. Digests of key and body."""
+    """That this request carries an idempotency key: for the whole of it (line -1) or for one event. Digests of key and body.
+
+    Its owner may charge until `valid_until`, by the monotonic clock of this process.
+    """
 
     key_sha256: bytes
     body_sha256: bytes
     line: int = WHOLE_REQUEST
+    valid_until: float = field(default=math.inf, compare=False)
 
 
 @dataclass(frozen=True, slots=True)

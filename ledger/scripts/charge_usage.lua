@@ -1,6 +1,7 @@
 #!lua
 -- ARGV: epoch, account, digest, request_id, head, items, tokens, cost, block_balance, block_free, limits, outbox_max,
--- remember_ms, debt_max. Record the events of one request and charge them; the same id gives the same answer again.
+-- remember_ms, debt_max, claimed. Record the events of one request and charge them; the same id gives the same answer again.
+-- `claimed` = 1 says that it carries idempotency keys.
 -- `head` and `items` are the record as far as the caller knows it, an event a line; `tokens` and `cost` are the sums of all.
 -- Events are looked at one by one only where one of them may have to be refused.
 -- Without the flag allow-oom on purpose: a full Redis refuses new work, never what ends old work.
@@ -79,6 +80,9 @@ if present == month then
   redis.call('HINCRBY', name, 'tracked', text(math.min(tokens, AMOUNT_END - 1 - used)))
 else
   redis.call('HSET', name, 'month', text(present), 'tracked', text(tokens))
+end
+if ARGV[15] == '1' then
+  redis.call('HSET', KEYS[1], 'claimed', text(seq))
 end
 redis.call('SET', memory, text(used) .. ':' .. text(balance) .. ':' .. text(available) .. ':' .. mask, 'PX', whole(ARGV[13]))
 return answer('ok', used, mask, balance, available)
