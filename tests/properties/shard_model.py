@@ -33,6 +33,8 @@ class Account:
     holds: int = 0
     n: int = 0
     charged: int = 0
+    tracked: int = 0
+    funded: bool = False
 
 
 @dataclass
@@ -57,6 +59,7 @@ class RedisShard:
     accounts: dict[int, Account] = field(default_factory=dict)
     holds: dict[str, HoldModel] = field(default_factory=dict)
     tombstones: dict[str, tuple[str, int, int]] = field(default_factory=dict)
+    reports: dict[str, tuple[str, int, int]] = field(default_factory=dict)
     out: list[Entry] = field(default_factory=list)
 
     def copy(self) -> "RedisShard":
@@ -157,6 +160,33 @@ class RedisShard:
         self.account(hold.account).charged += hold.checkpoint
         self._end(request, ("expired", hold.checkpoint, seq))
 
+    def report(
+        self, epoch: int, account: int, request: str, events: list[tuple[int, int]], *, limit: int | None, block_balance: bool
+    ) -> tuple[str, str, int, int]:
+        """Record events (tokens, cost) one after the other; return status, a mark for each, the tokens before and the balance after."""
+        self.check(epoch)
+        if request in self.reports:
+            mask, used, balance = self.reports[request]
+            return "duplicate" if mask else "ended", mask, used, balance
+        figures = self.account(account)
+        used, available, mask, cost, tokens = figures.tracked, figures.balance - figures.held, "", 0, 0
+        for event_tokens, event_cost in events:
+            if limit is not None and used + tokens >= limit:
+                mask += "f"
+            elif block_balance and figures.funded and event_cost > 0 and available - cost - event_cost < 0:
+                mask += "b"
+            else:
+                mask, cost, tokens = mask + "1", cost + event_cost, tokens + event_tokens
+        if "1" in mask:
+            self._post("usage", f"usage:{request}", account, -cost, counts=cost > 0)
+            figures.tracked += tokens
+            self.reports[request] = (mask, used, figures.balance)
+        return "ok", mask, used, figures.balance
+
+    def end_report(self, epoch: int, request: str) -> None:
+        self.check(epoch)
+        self.reports.setdefault(request, ("", 0, 0))
+
     def apply(self, epoch: int, due: int, account: int, key: str, amount: int) -> str:
         self.check(epoch)
         if due <= self.due_seq:
@@ -166,6 +196,7 @@ class RedisShard:
         late = key.startswith(("charge:", "adjust:"))
         self._post("apply", key, account, amount, counts=amount != 0 or late or key.startswith("credit:"), due=due)
         self.account(account).charged -= amount if late else 0
+        self.account(account).funded |= amount > 0 and key.startswith("credit:")
         self.due_seq = due
         return "ok"
 

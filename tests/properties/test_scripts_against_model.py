@@ -6,25 +6,34 @@ auditor finds who reads nothing but the outbox.
 
 import json
 import random
+import re
 from collections.abc import AsyncIterator
+from dataclasses import replace
+from datetime import UTC, datetime
+from pathlib import Path
 
 import pytest
 from shard_model import Account, Closed, RedisShard
 
+import ledger.shard_link
 from ledger.balances import AccountRow, Balances, Hold, HoldPolicy, Renewal, connect_redis
 from ledger.entries import AccountId, ChargeRecord, RequestId, UsageLine
-from ledger.errors import BalanceUnavailable, HoldEnded, HoldUnknown, InsufficientFunds, ShardClosed
+from ledger.errors import BalanceUnavailable, HoldEnded, HoldUnknown, InsufficientFunds, RequestEnded, ShardClosed
 from ledger.holds import OutboxEntry
+from ledger.ingest import Ingest
+from ledger.ingest_values import COST_MAX, IngestKey, IngestPolicy, UsageItem
 from ledger.money import Microunits
 from ledger.shard_link import epoch_prefix
 from ledger.tokens import ApiToken, mint_token
+from ledger.usage_record import UsageRecord
 
 SHARD = 3
 LINE_MAX = 40
 ACCOUNTS = (AccountId(1), AccountId(2**52))
 SCALES = (1, 2**40)  # small amounts, and amounts whose sums need every digit that Lua has
 POLICY = HoldPolicy(overdraft_max=LINE_MAX, concurrent_max=1000, ttl_ms=3_600_000, outbox_max=10**9)
-RUNS, STEPS = 16, 100
+RUNS, STEPS = 16, 120
+MONTH = int(datetime.now(UTC).strftime("%Y%m"))
 
 
 @pytest.fixture
@@ -44,6 +53,8 @@ class Pair:
         self.model = RedisShard()
         self.tokens: dict[AccountId, ApiToken] = {account: mint_token(account, SHARD)[1] for account in ACCOUNTS}
         self.holds: dict[str, Hold] = {}
+        self.reported: list[tuple[RequestId, AccountId, list[tuple[int, int]]]] = []  # in this epoch: in a new one the journal is asked first
+        self.reports = 0
         self.lowest_line: dict[int, int] = {}
 
     async def open(self) -> None:
@@ -78,8 +89,9 @@ class Pair:
             self.late,
             self.post,
             self.rebuild,
+            self.report,
         )
-        await self.random.choices(steps, weights=(3, 3, 3, 2, 3, 2, 2, 2, 1, 1, 1, 0.3))[0]()
+        await self.random.choices(steps, weights=(3, 3, 3, 2, 3, 2, 2, 2, 1, 1, 1, 0.3, 4))[0]()
         if self.random.random() < 0.3:
             await self.compare()
 
@@ -156,6 +168,34 @@ class Pair:
             await self.real.redis.zadd(f"{epoch_prefix(SHARD, self.model.epoch)}holds", {request: 1})
         assert await self.real.expire(SHARD) == len(chosen)
 
+    async def report(self) -> None:
+        """Report some usage, or what was reported before, or what somebody has given up on."""
+        account = self.random.choice(ACCOUNTS)
+        events = [(self.random.randint(0, 20), min(COST_MAX, self.amount(60)) * self.random.randint(0, 1)) for _ in range(self.random.randint(1, 6))]
+        self.reports += 1
+        request = RequestId(f"u{self.reports}")
+        if self.reported and self.random.random() < 0.3:
+            request, account, events = self.random.choice(self.reported)
+        self.reported.append((request, account, events))
+        if self.random.random() < 0.1:
+            self.model.end_report(self.model.epoch, request)
+            await self.real.run_in("end_usage", SHARD, request, 3_600_000)
+        limit, blocks = self.random.choice((None, 100, 400)), self.random.random() < 0.8
+        status, mask, used, balance = self.model.report(self.model.epoch, account, request, events, limit=limit, block_balance=blocks)
+        policy = IngestPolicy(block_over_balance=blocks, block_over_free_limit=limit is not None, tracked_limits={"pro": None, "free": limit}, outbox_max=10**9)
+        items = [UsageItem(line=line, provider="p[", model="m,\n", task_type="t", source="s", occurred_at=0, input_tokens=tokens // 2,
+                           reasoning_tokens=tokens - tokens // 2, cost=cost) for line, (tokens, cost) in enumerate(events)]  # fmt: skip
+        key = IngestKey(account, SHARD, self.token(account).digest)
+        try:
+            outcome = await Ingest(None, self.real).charge_usage(key, request, items, policy=policy)
+        except RequestEnded:
+            assert status == "ended"
+            return
+        assert outcome.repeated == (status == "duplicate")
+        assert [one.recorded for one in outcome.items] == [mark == "1" for mark in mask]
+        assert outcome.balance == balance
+        assert outcome.tokens_mtd == used + sum(tokens for (tokens, _), mark in zip(events, mask, strict=True) if mark == "1")
+
     async def credit(self) -> None:
         await self.change(f"credit:{self.random.random()}", self.random.choice(ACCOUNTS), self.amount(300) - self.amount(100))
 
@@ -166,7 +206,10 @@ class Pair:
         due = self.model.due_seq + self.random.choice((1, 1, 1, 0, 2))
         for number in {due, self.model.due_seq + 1}:
             expected = self.model.apply(self.model.epoch, number, account, key, amount)
-            fields = {"status": "active", f"t:{self.token(account).digest}": "1"}
+            digest = self.token(account).digest
+            fields = {"status": "active", "tier": "free", "org": "org_1", f"t:{digest}": "1", f"k:{digest}": "key_1"}
+            if key.startswith("credit:") and amount > 0:
+                fields["funded"] = "1"
             assert await self.real.apply_change(SHARD, due_seq=number, account=account, key=key, amount=amount, fields=fields, detail="{}") == expected
 
     async def post(self) -> None:
@@ -177,7 +220,8 @@ class Pair:
     async def rebuild(self) -> None:
         """Open the next epoch with the balances as they are; every hold is forgotten, some are placed again."""
         old, epoch = self.model, self.model.epoch + 1
-        accounts = {account: Account(balance=figures.balance, n=figures.n, charged=figures.charged) for account, figures in old.accounts.items()}
+        self.reported.clear()
+        accounts = {account: replace(figures, held=0, holds=0) for account, figures in old.accounts.items()}
         self.model = RedisShard(epoch=epoch, seq=old.seq, due_seq=old.due_seq, posted=old.seq, accounts=accounts, out=old.out)
         rows = [self.row_of(account, figures) for account, figures in accounts.items()]
         await self.real.close_shard(SHARD)
@@ -193,8 +237,11 @@ class Pair:
                 self.holds[request] = await self.real.replace_hold(hold, policy=POLICY)
 
     def row_of(self, account: int, figures: Account) -> AccountRow:
-        tokens = {self.token(account).digest: True}
-        return AccountRow(account=AccountId(account), balance=figures.balance, n=figures.n, charged=figures.charged, status="active", tokens=tokens)
+        digest = self.token(account).digest
+        return AccountRow(
+            account=AccountId(account), balance=figures.balance, n=figures.n, charged=figures.charged, status="active", tokens={digest: True},
+            org="org_1", funded=figures.funded, keys={digest: "key_1"}, tracked=figures.tracked, month=MONTH if figures.tracked else 0,
+        )  # fmt: skip
 
     async def compare(self) -> None:
         meta = await self.real.read_meta(SHARD)
@@ -208,6 +255,7 @@ class Pair:
                 figures.balance, figures.held, figures.balance - figures.held, figures.charged,
             )  # fmt: skip
             assert await self.real.account_state(account, SHARD) == (figures.n, figures.balance)
+            assert (await self.real.account_month(account, SHARD))[1] == figures.tracked
 
     async def audit(self) -> None:
         """Know nothing but the outbox and the holds, and come to the same figures."""
@@ -235,6 +283,9 @@ class Pair:
         for entry in entries:
             if entry.kind == "charge":
                 assert ChargeRecord.from_json(entry.detail).amount == -entry.amount
+            if entry.kind == "usage":
+                record = UsageRecord.from_json(entry.detail)
+                assert (record.cost, record.balance, record.month) == (-entry.amount, entry.balance, MONTH)
             assert json.loads(entry.detail) is not None
 
 
@@ -278,3 +329,17 @@ async def test_holds_and_exact_charges_never_reach_below_the_line(balances: Bala
                 assert standing.balance >= -pair.overdraft_max
                 assert standing.available >= -(standing.charged // 10)
         await pair.compare()
+
+
+async def test_the_scripts_know_the_months_of_the_calendar(balances: Balances) -> None:
+    prelude = (Path(ledger.shard_link.__file__).parent / "scripts/_prelude.lua").read_text()
+    function = re.search(r"local function month_of.*?^end\n", prelude, re.DOTALL | re.MULTILINE)
+    assert function is not None
+    years = [datetime(year, month, 1, tzinfo=UTC) for year in (*range(1970, 2110), 2399, 2400, 2401, 9999) for month in range(1, 13)]
+    moments = [int(first.timestamp() * 1000) + shift for first in years[1:] for shift in (-1, 0, 1)]
+
+    months = await balances.redis.eval(
+        f"{function[0]}\nlocal found = {{}}\nfor _, ms in ipairs(ARGV) do found[#found + 1] = month_of(tonumber(ms)) end\nreturn found", 0, *moments
+    )
+
+    assert months == [int(datetime.fromtimestamp(moment // 1000, UTC).strftime("%Y%m")) for moment in moments]
