@@ -1,8 +1,9 @@
 """Crediting deposits: each one a short transaction on the customer's shard, under one key whoever decides it."""
 
+import asyncio
 import json
-from collections.abc import Mapping
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 from typing import Any, Final
 
 import structlog
@@ -22,6 +23,7 @@ from ledger.vault_link import VaultLink, require_all_current
 
 log = structlog.get_logger("ledger")
 
+SHARDS_AT_ONCE: Final = 8  # fewer than the pool has connections: pages, people and reports need one as well
 _CREDIT_TRIES: Final = 3
 
 
@@ -53,13 +55,24 @@ class _Outcome:
     why: str = ""
 
 
+@dataclass(slots=True)
+class _Batch:
+    """Deposits that are credited in one go. Once it `is_over` no further one is begun."""
+
+    hot: Mapping[int, ShardMeta | None]
+    slots: asyncio.Semaphore = field(default_factory=lambda: asyncio.Semaphore(SHARDS_AT_ONCE))
+    credited: int = 0
+    is_over: bool = False
+
+
 class DepositCredits(VaultLink):
     """Turning recorded arrivals into money that can be spent."""
 
     async def credit_due(self, *, limit: int = 100) -> int:
-        """Credit what is due, oldest first, at most `limit`; return how many became credited. Any number of callers may do so at once.
+        """Credit what is due, at most `limit`, oldest first in each shard; return how many became credited. Any number of callers may do so at once.
 
-        One that cannot be credited is set aside with the reason. While crediting is stopped, or Redis does not answer, all of them wait.
+        Each is a transaction of its own; those of different shards run side by side. One that cannot be credited is set aside with the
+        reason. While crediting is stopped, or Redis does not answer, all of them wait.
 
         Raises:
             JournalUnavailable: Postgres did not answer, or a restored journal is being brought up to date.
@@ -72,20 +85,39 @@ class DepositCredits(VaultLink):
         async with journal_answers():
             await self._pool.execute(SQL["name_unknown_codes"])
             rows = await self._pool.fetch(SQL["due_deposits"], limit)
-        credited, shards = 0, set()
+        batch, by_shard = _Batch(hot), dict[int, list[Any]]()
         for row in rows:
-            decision = _Decision(account=AccountId(row["account_id"]), shard=row["shard"])
-            outcome = await self._decide(row["id"], decision, hot)
-            if outcome.state == "waiting":
-                break
-            if outcome.state in ("credited", "found"):
-                credited += 1
-                shards.add(row["shard"])
-            if outcome.state == "aside":
-                log.warning("deposit_set_aside", deposit=row["id"], reason=outcome.why)
-        for shard in sorted(shards):
-            await self._apply_now(shard)
-        return credited
+            by_shard.setdefault(row["shard"], []).append(row)
+        results = await asyncio.gather(*(self._credit_shard(shard, due, batch) for shard, due in by_shard.items()), return_exceptions=True)
+        for result in results:
+            if isinstance(result, BaseException):
+                raise result  # only now: what is wrong with one shard must not keep the deposits of others waiting
+        return batch.credited
+
+    async def _credit_shard(self, shard: int, rows: Sequence[Any], batch: "_Batch") -> None:
+        """Credit deposits of one shard one after another, and let Redis have them."""
+        async with batch.slots:
+            credited = 0
+            for row in rows:
+                if batch.is_over:
+                    break
+                credited += await self._credit_one(row, batch)
+            if credited:
+                batch.credited += credited
+                await self._apply_now(shard)
+
+    async def _credit_one(self, row: Any, batch: "_Batch") -> bool:
+        decision = _Decision(account=AccountId(row["account_id"]), shard=row["shard"])
+        try:
+            outcome = await self._decide(row["id"], decision, batch.hot)
+        except JournalUnavailable:
+            batch.is_over = True  # the others would only wait for it too
+            raise
+        if outcome.state == "waiting":
+            batch.is_over = True
+        if outcome.state == "aside":
+            log.warning("deposit_set_aside", deposit=row["id"], reason=outcome.why)
+        return outcome.state in ("credited", "found")
 
     async def assign(self, deposit: Deposit, account: Account, *, actor: str, reason: str, source: str = "operator") -> Credit:
         """Credit a deposit to `account` by somebody's decision, noted with `actor` and `reason`. A repeat gives nothing more.

@@ -10,6 +10,7 @@ import pytest
 
 from ledger.accounts import NewAccount
 from ledger.balances import Balances
+from ledger.deposit_credits import SHARDS_AT_ONCE
 from ledger.deposit_values import Deposit
 from ledger.deposits import Deposits
 from ledger.errors import AlreadyAssigned, BalanceUnavailable, ClaimExpired, ClaimSpent, InactiveAccount, UnknownClaim, UnknownDeposit
@@ -19,6 +20,7 @@ from ledger.redis_client import connect_redis
 from ledger.statements import transactions
 from tests.fakes.books import Books, open_books
 from tests.fakes.vaults import VAULT, History, catch_up
+from tests.fakes.watching import eventually
 
 
 @pytest.fixture
@@ -89,6 +91,75 @@ async def test_many_rounds_at_once_credit_each_deposit_once(books: Books, deposi
     assert [await books.balance(new) for new in news] == [100] * 3
     assert (await deposits.figures()).credited == 300
     await assert_whole(books)
+
+
+async def accounts_of_shards(books: Books, count: int) -> list[NewAccount]:
+    """Accounts no two of which share a shard; where an account lies is drawn by lot."""
+    found: dict[int, NewAccount] = {}
+    while len(found) < count:
+        new = await books.open_account()
+        found.setdefault(new.account.shard, new)
+    return list(found.values())
+
+
+async def test_a_shard_that_is_busy_keeps_the_deposits_of_others_waiting_for_nothing(books: Books, deposits: Deposits) -> None:
+    news, history = await accounts_of_shards(books, SHARDS_AT_ONCE + 2), History()
+    for _ in range(2):
+        for new in news:
+            history.arrive(10, to=new.account.deposit_code)
+    await catch_up(deposits, history)
+
+    async with books.pool.acquire() as other, other.transaction():
+        await other.fetchrow("SELECT 1 FROM shards WHERE shard = $1 FOR UPDATE", news[0].account.shard)
+        crediting = asyncio.create_task(deposits.credit_due())
+        await eventually(lambda: have(books, news[1:], 20), "a shard that is locked keeps others waiting")
+        assert not crediting.done()
+        assert await books.balance(news[0]) == 0
+
+    assert await crediting == 2 * len(news)
+    assert await have(books, news, 20)
+    await assert_whole(books)
+
+
+async def have(books: Books, news: list[NewAccount], amount: int) -> bool:
+    return [await books.balance(new) for new in news] == [amount] * len(news)
+
+
+async def test_a_fault_in_one_shard_is_told_after_the_others_have_their_money(books: Books, deposits: Deposits) -> None:
+    news, history = await accounts_of_shards(books, 4), History()
+    for new in news:
+        history.arrive(10, to=new.account.deposit_code)
+    await catch_up(deposits, history)
+    await books.pool.execute("DELETE FROM shards WHERE shard = $1", news[0].account.shard)
+
+    with pytest.raises(KeyError):
+        await deposits.credit_due()
+
+    assert [await books.balance(new) for new in news] == [0, 10, 10, 10]
+
+
+async def test_once_crediting_is_stopped_no_credit_that_was_under_way_comes_behind(books: Books, deposits: Deposits) -> None:
+    news, history = await accounts_of_shards(books, 2 * SHARDS_AT_ONCE), History()
+    for _ in range(3):
+        for new in news:
+            history.arrive(10, to=new.account.deposit_code)
+    await catch_up(deposits, history)
+
+    crediting = asyncio.create_task(deposits.credit_due())
+    await eventually(lambda: is_begun(deposits), "nothing is credited")
+    await Deposits(books.pool, books.balances).stop_crediting("the vault differs")
+    then = (await deposits.figures()).credited
+    await crediting
+
+    assert (await deposits.figures()).credited == then
+    await deposits.resume_crediting()
+    await deposits.credit_due()
+    assert await have(books, news, 30)
+    await assert_whole(books)
+
+
+async def is_begun(deposits: Deposits) -> bool:
+    return (await deposits.figures()).credited > 0
 
 
 async def test_an_operator_assigns_what_was_set_aside_and_it_is_noted(books: Books, deposits: Deposits) -> None:
