@@ -120,6 +120,7 @@ def _environment(home: Path, ports: dict[str, int], provider: System) -> dict[st
         "LEVEL5_PROVIDERS__ANTHROPIC__BASE_URL": f"http://127.0.0.1:{provider.port}",
         "LEVEL5_LEDGER__CONCURRENT_REQUESTS": "256",
         "LEVEL5_REGISTER__RATE_PER_MINUTE": "0",
+        "LEVEL5_INGEST__RATE_PER_MINUTE": "0",
     }
 
 

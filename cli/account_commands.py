@@ -130,6 +130,33 @@ def close(account: AccountName, reason: Reason, home: Home = None, config: Confi
     _set_status(account, "closed", reason, home=home, config=config, sandbox=sandbox, as_json=as_json)
 
 
+@accounts_app.command("tier")
+def set_tier(
+    account: AccountName,
+    tier: Annotated[str, typer.Argument(metavar="TIER", help="free, pro, team or enterprise.", show_default=False)],
+    reason: Reason,
+    home: Home = None,
+    config: ConfigFile = None,
+    sandbox: Sandbox = None,
+    as_json: AsJson = False,
+) -> None:
+    """Set what an account may report a month, and how many workspaces it has."""
+    settings = settings_of(home, config, sandbox=sandbox)
+    if tier not in settings.tiers.names:
+        raise CommandFailed(f"a tier is one of {', '.join(settings.tiers.names)}")
+
+    async def work(books: Books) -> Account:
+        found = await books.accounts.find(account)
+        await books.accounts.set_tier(found, tier, reason)
+        return await books.accounts.find(str(found.id))
+
+    changed = on_books(settings, work)
+    if as_json:
+        print_json(changed)
+    else:
+        typer.echo(f"account {changed.id} has tier {changed.tier}")
+
+
 @accounts_app.command("line")
 def line(
     account: AccountName,

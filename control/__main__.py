@@ -13,6 +13,7 @@ from config.settings import Settings, SettingsError, load_settings
 from control.app import make_app
 from control.claim import claim_when_they_answer
 from control.context import ControlContext, open_context
+from control.http_protocol import ControlProtocol
 from ledger.errors import WrongStore
 from telemetry.logs import configure_logs, get_log
 
@@ -51,7 +52,7 @@ async def serve(settings: Settings) -> None:
             access_log=False,  # paths hold api_tokens
             proxy_headers=False,  # the peer's address is found by control.peers, which believes nobody unproven
             server_header=False,
-            http="httptools",
+            http=ControlProtocol,
             ws="none",
             lifespan="on",
             limit_concurrency=CONNECTIONS_MAX,

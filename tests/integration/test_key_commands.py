@@ -52,6 +52,19 @@ def test_keys_of_an_organisation_are_its_own(running: Appliance) -> None:
     assert report(running, made["secret"]) == 401
 
 
+def test_a_change_of_tier_holds_from_the_next_event_on(running: Appliance) -> None:
+    org = running.ask("accounts", "create", "--name", "Grows")["public_id"]
+    secret = running.ask("keys", "create", "--org", org)["secret"]
+
+    def limit() -> object:
+        return CLIENT.post(f"{running.url}/v1/usage", json=EVENT, headers={"Authorization": f"Bearer {secret}"}).json()["tracked_limit"]
+
+    assert limit() == 10_000
+    running.run("accounts", "tier", org, "pro", "--reason", "a test")
+    assert limit() is None
+    assert running.run("accounts", "tier", org, "gold", "--reason", "a test", check=False).returncode == 1
+
+
 def test_a_key_that_is_none_cannot_be_revoked(running: Appliance) -> None:
     done = running.run("keys", "revoke", "key_0000", check=False)
 

@@ -1,0 +1,91 @@
+"""`POST /v1/usage` on the wire: connections kept alive, requests that are none, clients that leave or fall silent."""
+
+import json
+import socket
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from tests.fakes.appliance import CLIENT, Appliance, appliance
+
+EVENT = b'{"provider":"p","cost_usd":0,"input_tokens":1}'
+
+
+@pytest.fixture(scope="module")
+def running(store_home: Path) -> Iterator[Appliance]:
+    with appliance(store_home, workers=1, LEVEL5_INGEST__RATE_PER_MINUTE="0") as started:
+        yield started
+
+
+@pytest.fixture(scope="module")
+def key(running: Appliance) -> str:
+    running.run("accounts", "create", "--name", "Wire", "--tier", "pro")
+    return str(running.ask("keys", "create", "--org", "Wire")["secret"])
+
+
+def head(key: str, *lines: str) -> bytes:
+    return "\r\n".join(["POST /v1/usage HTTP/1.1", "Host: t", f"Authorization: Bearer {key}", *lines, "", ""]).encode()
+
+
+def tokens(running: Appliance, key: str) -> int:
+    answer = CLIENT.post(f"{running.url}/v1/usage", json={"provider": "p", "cost_usd": 0}, headers={"Authorization": f"Bearer {key}"})
+    return int(answer.json()["tracked_tokens_mtd"])
+
+
+def read_answer(reader: object) -> tuple[int, dict[str, str], bytes]:
+    status = int(reader.readline().split()[1])  # type: ignore[attr-defined]
+    headers = {}
+    while line := reader.readline().strip():  # type: ignore[attr-defined]
+        name, _, value = line.decode().partition(":")
+        headers[name.lower()] = value.strip()
+    return status, headers, reader.read(int(headers.get("content-length", 0)))  # type: ignore[attr-defined]
+
+
+@pytest.mark.parametrize("door", ["gateway_port", "control_port"])
+def test_a_connection_serves_one_request_after_the_other_refusals_included(running: Appliance, key: str, door: str) -> None:
+    with socket.create_connection(("127.0.0.1", getattr(running, door)), timeout=20) as connection:
+        reader = connection.makefile("rb")
+        seen = []
+        for body in (EVENT, b"{not json", EVENT, b"[]", EVENT):
+            connection.sendall(head(key, f"Content-Length: {len(body)}") + body)
+            status, headers, answer = read_answer(reader)
+            seen.append((status, headers["content-type"], "error" in json.loads(answer)))
+
+    good, bad = (200, "application/json", False), (400, "application/json", True)
+    assert seen == [good, bad, good, bad, good]
+
+
+@pytest.mark.parametrize("line", ["Content-Length: abc", "Content-Length: -1", "Content-Length: 2\r\nContent-Length: 3"])
+@pytest.mark.parametrize("door", ["gateway_port", "control_port"])
+def test_a_length_that_is_none_is_refused_at_once(running: Appliance, key: str, line: str, door: str) -> None:
+    with socket.create_connection(("127.0.0.1", getattr(running, door)), timeout=20) as connection:
+        connection.sendall(head(key, line) + EVENT)
+        status, headers, body = read_answer(connection.makefile("rb"))
+
+    assert (status, headers["connection"], headers["content-type"]) == (400, "close", "application/json")
+    assert json.loads(body)["error"]
+
+
+def test_a_body_that_does_not_come_is_given_up_and_nothing_is_recorded(running: Appliance, key: str) -> None:
+    before = tokens(running, key)
+    with socket.create_connection(("127.0.0.1", running.control_port), timeout=60) as connection:
+        connection.sendall(head(key, f"Content-Length: {len(EVENT) + 1}") + EVENT)
+        status, headers, body = read_answer(connection.makefile("rb"))
+
+    assert (status, headers["connection"]) == (408, "close")
+    assert json.loads(body) == {"error": "the request body did not arrive in time"}
+    assert tokens(running, key) == before
+
+
+def test_a_client_that_leaves_before_its_body_is_whole_has_reported_nothing(running: Appliance, key: str) -> None:
+    before = tokens(running, key)
+    for _ in range(3):
+        with socket.create_connection(("127.0.0.1", running.control_port), timeout=20) as connection:
+            connection.sendall(head(key, f"Content-Length: {len(EVENT) + 1}") + EVENT)
+
+    assert tokens(running, key) == before
+
+
+def test_the_books_are_whole_afterwards(running: Appliance) -> None:
+    running.verify()
