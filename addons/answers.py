@@ -2,6 +2,7 @@
 
 import json
 import time
+from typing import Final
 
 from mitmproxy import http
 
@@ -16,6 +17,9 @@ from metering.chunks import TerminalHold, UsageChunkFilter
 from metering.tally import open_tally
 from telemetry import metrics
 from telemetry.logs import log
+
+NOT_MODIFIED: Final = 304  # may tell the length that a full answer would have
+BODILESS: Final = frozenset({204, NOT_MODIFIED})
 
 
 class Answers:
@@ -90,7 +94,9 @@ class Answers:
         if status >= 400:
             strip_for_client(response.headers)
             metrics.upstream_errors_total.labels(provider=provider, reason=f"status_{status // 100}xx").inc()
-        if "transfer-encoding" in response.headers or "content-length" not in response.headers:
+        if status in BODILESS:
+            _unframe(response)
+        elif "transfer-encoding" in response.headers or "content-length" not in response.headers:
             response.headers.pop("transfer-encoding", None)
             response.headers["content-length"] = str(len(response.raw_content or b""))
         self._add_closing_headers(exchange, response)
@@ -136,6 +142,9 @@ def _told(exchange: Exchange, *, balance: int | None, charge: int | None) -> lis
 
 def _frame(flow: http.HTTPFlow, exchange: Exchange, response: http.Response) -> None:
     """Choose the framing towards the client: chunks where the length is open, so that a cut can be told from an end."""
+    if response.status_code in BODILESS:
+        _unframe(response)
+        return
     if "content-length" in response.headers:
         return
     response.headers.pop("transfer-encoding", None)
@@ -143,6 +152,13 @@ def _frame(flow: http.HTTPFlow, exchange: Exchange, response: http.Response) -> 
         response.headers["connection"] = "close"
     elif not flow.request.is_http2:
         response.headers["transfer-encoding"] = "chunked"
+
+
+def _unframe(response: http.Response) -> None:
+    """Say nothing of a body where there is none: a client would wait for one, and RFC 9112 forbids it."""
+    response.headers.pop("transfer-encoding", None)
+    if response.status_code != NOT_MODIFIED:
+        response.headers.pop("content-length", None)
 
 
 def _alarm(exchange: Exchange, reason: str) -> None:

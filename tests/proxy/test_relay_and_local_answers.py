@@ -1,8 +1,10 @@
 """What is not billed: the control API behind the same port, models, probes, token counts."""
 
+import asyncio
 import json
 
 import httpx
+import pytest
 
 from tests.fakes.gateway import Stage
 from tests.fakes.raw_provider import answer, says
@@ -46,6 +48,24 @@ async def test_control_errors_pass_as_they_are(stage: Stage) -> None:
     stage.control.script = says(answer({"error": "no"}, status=401))
 
     assert (await stage.client.get(f"{stage.url}/v1/keys")).status_code == 401
+
+
+@pytest.mark.parametrize("status", [204, 304])
+async def test_an_answer_that_never_has_a_body_says_nothing_of_its_length(stage: Stage, status: int) -> None:
+    stage.control.script = says(f"HTTP/1.1 {status} X\r\nx-kept: 1\r\n\r\n".encode())
+
+    reader, writer = await asyncio.open_connection("127.0.0.1", stage.port)
+    heads = []
+    for _ in range(2):  # the second one shows that the connection can be read on
+        writer.write(f"GET /pricing HTTP/1.1\r\nhost: 127.0.0.1:{stage.port}\r\n\r\n".encode())
+        heads.append((await asyncio.wait_for(reader.readuntil(b"\r\n\r\n"), 10)).decode().lower())
+    writer.close()
+
+    for head in heads:
+        assert head.startswith(f"http/1.1 {status} ")
+        assert "x-kept: 1" in head
+        assert "transfer-encoding" not in head
+        assert "content-length" not in head
 
 
 async def test_the_priced_models_are_listed_in_both_dialects(stage: Stage) -> None:
