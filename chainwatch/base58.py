@@ -1,38 +1,22 @@
-"""Base58 as Solana writes keys, signatures and the data of inner instructions: pure."""
-
-from typing import Final
+"""Base58 in what a provider tells: what is none is unreadable. Pure."""
 
 from chainwatch.unreadable import Unreadable
+from ledger import base58
+from ledger.base58 import KEY_BYTES, SIGNATURE_BYTES, encode_base58
 
-KEY_BYTES: Final = 32
-SIGNATURE_BYTES: Final = 64
-
-_ALPHABET: Final = "123456789ABCDEFGHJKLMNPQRSTUVWXYZabcdefghijkmnopqrstuvwxyz"
-_VALUES: Final = {letter: value for value, letter in enumerate(_ALPHABET)}
-_PIECE_LETTERS: Final = 32
-
-
-def encode_base58(raw: bytes) -> str:
-    """Write bytes in base58; each leading zero byte is a leading `1`."""
-    number, letters = int.from_bytes(raw, "big"), []
-    while number:
-        number, value = divmod(number, len(_ALPHABET))
-        letters.append(_ALPHABET[value])
-    zeros = len(raw) - len(raw.lstrip(b"\0"))
-    return _ALPHABET[0] * zeros + "".join(reversed(letters))
+__all__ = ["KEY_BYTES", "SIGNATURE_BYTES", "decode_base58", "decode_exactly", "encode_base58"]
 
 
 def decode_base58(text: str) -> bytes:
-    """Read base58; what `encode_base58` writes of the answer is `text` again, so no bytes have two spellings.
+    """Read base58.
 
     Raises:
         Unreadable: a letter outside the alphabet.
     """
-    if not _VALUES.keys() >= set(text):
-        raise Unreadable("a text is not base58")
-    zeros = len(text) - len(text.lstrip(_ALPHABET[0]))
-    number = _read_number(text)
-    return bytes(zeros) + number.to_bytes((number.bit_length() + 7) // 8, "big")
+    try:
+        return base58.decode_base58(text)
+    except ValueError as error:
+        raise Unreadable("a text is not base58") from error
 
 
 def decode_exactly(text: str, length: int) -> bytes:
@@ -41,22 +25,7 @@ def decode_exactly(text: str, length: int) -> bytes:
     Raises:
         Unreadable: a letter outside the alphabet, or another length.
     """
-    # A long text is refused before it is read: base58 has at most 1.5 letters to the byte.
-    if len(text) > 2 * length:
-        raise Unreadable(f"a text is not base58 of {length} bytes")
-    raw = decode_base58(text)
-    if len(raw) != length:
-        raise Unreadable(f"a text is not base58 of {length} bytes")
-    return raw
-
-
-def _read_number(text: str) -> int:
-    """Read the digits by halves: an instruction may carry 10 KB, and digit by digit that takes time by its square."""
-    if len(text) > _PIECE_LETTERS:
-        half = len(text) // 2
-        shift: int = len(_ALPHABET) ** (len(text) - half)
-        return _read_number(text[:half]) * shift + _read_number(text[half:])
-    number = 0
-    for letter in text:
-        number = number * len(_ALPHABET) + _VALUES[letter]
-    return number
+    try:
+        return base58.decode_exactly(text, length)
+    except ValueError as error:
+        raise Unreadable(f"a text is not base58 of {length} bytes") from error

@@ -6,11 +6,10 @@ from typing import Annotated, Final, Literal
 from pydantic import AfterValidator, Field, NonNegativeInt, SecretStr, field_validator
 
 from config.sections import Section
+from ledger.base58 import KEY_BYTES, decode_exactly
 
 RPC_ADDRESS: Final = re.compile(r"https?://[A-Za-z0-9.\-\[\]:@_~%]+([/?][\x21-\x2b\x2d-\x7e]*)?")
 WS_ADDRESS: Final = re.compile(r"wss?://[\x21-\x7e]+")
-BASE58: Final = "123456789ABCDEFGHJKLMNPQRSTUVWXYZabcdefghijkmnopqrstuvwxyz"
-KEY_BYTES: Final = 32
 
 # A cluster is known by the hash of its first block; its USDC is Circle's.
 CLUSTERS: Final = {
@@ -32,14 +31,10 @@ def require_solana_address(value: str) -> str:
     Raises:
         ValueError: it is not 32 bytes in base58.
     """
-    if not value or any(letter not in BASE58 for letter in value):
-        raise ValueError("must be a public key in base58")
-    number = 0
-    for letter in value:
-        number = number * len(BASE58) + BASE58.index(letter)
-    zeros = len(value) - len(value.lstrip(BASE58[0]))
-    if zeros + (number.bit_length() + 7) // 8 != KEY_BYTES:
-        raise ValueError("must be a public key of 32 bytes in base58")
+    try:
+        decode_exactly(value, KEY_BYTES)
+    except ValueError as error:
+        raise ValueError("must be a public key of 32 bytes in base58") from error
     return value
 
 

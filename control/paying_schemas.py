@@ -5,10 +5,10 @@ from typing import Annotated, Literal
 
 from pydantic import AfterValidator, ConfigDict, Field, PlainSerializer
 
-from control.base58 import KEY_BYTES, SIGNATURE_BYTES, decode_exactly
 from control.claim_texts import Envelope
 from control.schemas import Answer, Microunits, Question
 from control.solana_pay import AMOUNT, read_amount
+from ledger.base58 import KEY_BYTES, SIGNATURE_BYTES, decode_exactly
 
 
 def _require_amount(text: str) -> str:

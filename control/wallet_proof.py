@@ -8,8 +8,8 @@ import base64
 from solders.pubkey import Pubkey
 from solders.signature import Signature
 
-from control.base58 import SIGNATURE_BYTES, decode_exactly
 from control.claim_texts import Envelope, signed_forms
+from ledger.base58 import SIGNATURE_BYTES, decode_exactly
 
 
 def can_sign(address: str) -> bool:

@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Any, Final
 
-from ledger.base58 import decode_base58
+from ledger.base58 import KEY_BYTES, decode_exactly
 from ledger.deposit_values import Cursor, Move, PageOutcome, Vault, deposit_key
 from ledger.entries import HOUSE_SHARD
 from ledger.errors import BrokenInvariant, NoVault
@@ -29,7 +29,7 @@ class VaultPages(VaultLink):
         Raises:
             ValueError: a key is not base58.
         """
-        names = {decode_base58(key): key for key in keys}
+        names = {decode_exactly(key, KEY_BYTES): key for key in keys}
         async with journal_answers():
             rows = await self._pool.fetch(SQL["codes_by_reference"], list(names))
         return {names[row["reference"]]: row["deposit_code"] for row in rows}

@@ -8,8 +8,8 @@ from typing import Any, Final
 from solders.pubkey import Pubkey
 from solders.signature import Signature
 
+from ledger.base58 import decode_base58
 from sandbox.chain.clock import Commitment
-from sandbox.chain.keys import decode_base58
 
 PARSE_ERROR: Final = -32700
 INVALID_REQUEST: Final = -32600

@@ -6,8 +6,6 @@ from typing import Final
 from solders.keypair import Keypair
 from solders.pubkey import Pubkey
 
-from config.chain import BASE58
-
 SYSTEM_PROGRAM: Final = Pubkey.default()
 TOKEN_PROGRAM: Final = Pubkey.from_string("TokenkegQfeZyiNwAJbNbGKPFXCWuBvf9Ss623VQ5DA")
 TOKEN_2022_PROGRAM: Final = Pubkey.from_string("TokenzQdBNbLqP5VEhdkAS6EPFLC1PHnBqCXEpPxuEb")
@@ -32,16 +30,3 @@ FAUCET: Final = keypair_of("level5 sandbox faucet")
 def associated_account(owner: Pubkey, mint: Pubkey, *, program: Pubkey = TOKEN_PROGRAM) -> Pubkey:
     """Return the address of the token account of `mint` that everybody expects `owner` to have."""
     return Pubkey.find_program_address([bytes(owner), bytes(program), bytes(mint)], ASSOCIATED_TOKEN_PROGRAM)[0]
-
-
-def decode_base58(text: str) -> bytes:
-    """Return the bytes of a text in base58, up to a whole transaction; the ledger's own reads keys and signatures only.
-
-    Raises:
-        ValueError: it has other letters.
-    """
-    number = 0
-    for letter in text:
-        number = number * 58 + BASE58.index(letter)
-    zeros = len(text) - len(text.lstrip(BASE58[0]))
-    return bytes(zeros) + number.to_bytes((number.bit_length() + 7) // 8, "big")

@@ -7,9 +7,9 @@ from solders.instruction import CompiledInstruction
 from solders.message import MessageV0
 from solders.transaction import VersionedTransaction
 
-from ledger.base58 import encode_base58
+from ledger.base58 import decode_base58, encode_base58
 from sandbox.chain.arguments import UNSUPPORTED_VERSION, Config, RpcError
-from sandbox.chain.keys import MEMO_PROGRAMS, SYSTEM_PROGRAM, TOKEN_2022_PROGRAM, TOKEN_PROGRAMS, decode_base58
+from sandbox.chain.keys import MEMO_PROGRAMS, SYSTEM_PROGRAM, TOKEN_2022_PROGRAM, TOKEN_PROGRAMS
 from sandbox.chain.landing import amount_json
 from sandbox.chain.provider import Provider
 from sandbox.chain.records import Record

@@ -8,9 +8,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 from solders.pubkey import Pubkey
 
-from control.base58 import decode_exactly
 from control.solana_pay import read_amount, reference_of, transaction_link, transfer_link, write_amount
-from ledger.base58 import encode_base58
+from ledger.base58 import decode_exactly, encode_base58
 from ledger.deposit_values import deposit_reference
 
 CODE = "475007C3664E21F4"

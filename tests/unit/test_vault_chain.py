@@ -2,7 +2,7 @@
 
 import pytest
 
-from ledger.base58 import decode_base58, encode_base58
+from ledger.base58 import KEY_BYTES, decode_base58, decode_exactly, encode_base58
 from ledger.deposit_values import Cursor, Move
 from ledger.errors import VaultDiffers
 from ledger.vault_chain import continue_vault
@@ -138,6 +138,12 @@ def test_base58_comes_back_as_it_went(data: bytes) -> None:
 
 def test_base58_as_the_world_writes_it() -> None:
     assert encode_base58(b"Hello World!") == "2NEpo7TZRRrLZSi2U"
-    for text in ("0", "O", "I", "l", "é", "1" * 129):
+    for text in ("0", "O", "I", "l", "é"):
         with pytest.raises(ValueError):
             decode_base58(text)
+
+
+@pytest.mark.parametrize("text", ["", "1" * 31, "1" * 33, "z" * 44, "0" * 32, "1" * 1_000_000])
+def test_a_key_is_base58_of_32_bytes_and_nothing_else(text: str) -> None:
+    with pytest.raises(ValueError, match="must be base58 of 32 bytes"):
+        decode_exactly(text, KEY_BYTES)
