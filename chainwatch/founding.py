@@ -5,7 +5,7 @@ from typing import Final
 import structlog
 
 from chainwatch.accounts import associated_account, is_mint_of_ours, read_token_account
-from chainwatch.calls import PAGE_ROWS_MAX, Row, list_rows, read_account
+from chainwatch.calls import read_account
 from chainwatch.errors import Unavailable, WrongCluster, WrongVault
 from chainwatch.guard import judge_vault
 from chainwatch.providers import Provider, Providers, name_cluster
@@ -15,7 +15,6 @@ from ledger.deposits import Deposits
 
 log = structlog.get_logger("chainwatch")
 
-PAGES_MAX: Final = 100  # so many pages of rows newer than a finalized slot there never are
 MONEY_CLUSTER: Final = "mainnet"
 
 
@@ -71,7 +70,7 @@ async def _require_vault(provider: Provider, vault: Vault) -> None:
 
 
 async def _begin(settings: ChainSettings, provider: Provider, deposits: Deposits, vault: Vault) -> None:
-    """Open the vault. Where only what comes from now on is read, the cursor starts behind the newest transaction of one finalized slot."""
+    """Open the vault. Where only what comes from now on is read, its balance at one finalized slot stands for all that came up to there."""
     if settings.history == "whole":
         await deposits.open_vault(vault, opening=None)
         return
@@ -81,19 +80,6 @@ async def _begin(settings: ChainSettings, provider: Provider, deposits: Deposits
     cursor = await deposits.open_vault(vault, opening=balance)
     if cursor.signature is not None or cursor.slot:
         return  # it began earlier
-    newest = await _newest(provider, vault.address, slot=look.slot)
-    start = Cursor(signature=newest.signature if newest else None, slot=newest.slot if newest else look.slot, balance=balance)
-    await deposits.record_page(vault, [], cursor=start, set_aside_min=settings.set_aside_min)
+    # No signature: any of that slot's transactions would leave the others of it to be read, and they are in the balance already.
+    await deposits.record_page(vault, [], cursor=Cursor(signature=None, slot=look.slot, balance=balance), set_aside_min=settings.set_aside_min)
     log.info("reading_begins_now", slot=look.slot, opening=balance)
-
-
-async def _newest(provider: Provider, address: str, *, slot: int) -> Row | None:
-    """Return the newest transaction at or below a finalized slot."""
-    before: str | None = None
-    for _ in range(PAGES_MAX):
-        page = await list_rows(provider, address, commitment="finalized", limit=PAGE_ROWS_MAX, before=before, min_slot=slot)
-        found = next((row for row in page if row.slot <= slot), None)
-        if found is not None or not page:
-            return found
-        before = page[-1].signature
-    raise Unavailable(f"{provider.host} lists too many new transactions")
