@@ -48,6 +48,7 @@ class Service:
         self._round: Round | None = None
         self._failure: Exception | None = None
         self._level_at = clock()
+        self._before: str | None = None
 
     async def run(self, stop: asyncio.Event) -> None:
         """Watch until `stop` is set.
@@ -144,6 +145,9 @@ class Service:
     async def status(self) -> ChainStatus:
         """Return how the watcher is."""
         watcher, latest, stopped = self._watcher, self._round, await self._deposits.stopped()
+        if self._before is None:
+            before = await self._deposits.status()
+            self._before = before.state if before is not None else ""
         lag = self._clock() - self._level_at
         metrics.chain_cursor_age_seconds.set(lag)
         return ChainStatus(
@@ -158,24 +162,29 @@ class Service:
         )
 
     def _state(self, stopped: str | None) -> str:
-        if isinstance(self._failure, REFUSALS):
-            return "error"
-        if self._watcher is None:
-            return "starting" if self._clock() - self._level_at <= START_SECONDS_MAX else "error"
+        """Return one word. Those by which nobody is told to pay come first, and stand until the vault was seen to be in order again."""
+        verdict = self._watcher.verdict if self._watcher is not None else None
+        if isinstance(self._failure, REFUSALS) or (verdict is not None and verdict.faults):
+            return "stopped" if stopped is not None else "faulty"
         if stopped is not None:
             return "stopped"
+        if verdict is None and self._before in ("faulty", "frozen"):
+            return self._before
+        if verdict is not None and verdict.is_frozen:
+            return "frozen"
+        if self._watcher is None:
+            return "starting" if self._clock() - self._level_at <= START_SECONDS_MAX else "error"
         if self._failure is not None and (not _may_pass(self._failure) or self._clock() - self._level_at > PATIENCE_SECONDS):
             return "error"
-        if self._round is not None and self._round.faults:
-            return "error"
-        return "frozen" if self._round is not None and self._round.is_frozen else "ok"
+        return "error" if self._round is not None and self._round.faults else "ok"
 
     def _reasons(self, stopped: str | None) -> tuple[str, ...]:
         found = [stopped] if stopped is not None else []
         found += [str(self._failure) or type(self._failure).__name__] if self._failure is not None else []
-        if self._round is not None:
-            found += self._round.faults
-            found += ["the vault is frozen by the mint's issuer: nothing can be paid in or out"] if self._round.is_frozen else []
+        found += self._round.faults if self._round is not None else ()
+        if self._watcher is not None and self._watcher.verdict is not None:
+            found += self._watcher.verdict.faults
+            found += ["the vault is frozen by the mint's issuer: nothing can be paid in or out"] if self._watcher.verdict.is_frozen else []
         return tuple(dict.fromkeys([*found, *self._providers.faults(), *self._advice()]))
 
     def _advice(self) -> list[str]:

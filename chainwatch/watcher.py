@@ -15,7 +15,7 @@ from chainwatch.accounts import read_token_account
 from chainwatch.calls import Row, list_rows
 from chainwatch.errors import ChainBroken, ChainError, NoProvider, ProviderFailure, Unavailable
 from chainwatch.fetching import Fetcher
-from chainwatch.guard import Guard, describe_difference, judge_vault
+from chainwatch.guard import Guard, Verdict, describe_difference, judge_vault
 from chainwatch.patching import find_patch
 from chainwatch.pending import PendingPayments
 from chainwatch.providers import Provider, Providers
@@ -44,7 +44,6 @@ class Round:
     recent: tuple[Row, ...] = ()
     differences: Mapping[Provider, int]
     faults: tuple[str, ...] = ()
-    is_frozen: bool = False
 
 
 class Watcher:
@@ -58,7 +57,12 @@ class Watcher:
         self._pending = PendingPayments(deposits, vault, inner_memo=settings.inner_memo)
         self._upkeep = Upkeep(deposits, providers, vault)
         self._broken_rounds, self._patched_at = 0, float("-inf")
-        self._has_faulty_vault = False
+        self._verdict: Verdict | None = None
+
+    @property
+    def verdict(self) -> Verdict | None:
+        """The vault when it was last seen, in this round or before; None while it was not."""
+        return self._verdict
 
     @property
     def backlog(self) -> int:
@@ -93,7 +97,7 @@ class Watcher:
         if not usable:
             raise NoProvider("no RPC provider shows the vault: " + "; ".join(self._providers.faults()))
         verdict = judge_vault(self._vault, accounts[usable[0]])
-        self._has_faulty_vault = bool(verdict.faults)
+        self._verdict = verdict
         if not verdict.is_ours:
             await self._guard.note(verdict, {})
             raise ChainError("; ".join(verdict.faults))
@@ -102,9 +106,7 @@ class Watcher:
         faults = await self._guard.note(verdict, {provider.host: one for provider, one in outcome.differences.items()})
         is_all = len(outcome.recent) < RECENT_ROWS or any(row.slot <= outcome.slot for row in outcome.recent)
         await self._pending.note(outcome.recent, slot=outcome.slot, reader=outcome.reader, is_all=is_all)
-        return Round(
-            reader=outcome.reader, slot=outcome.slot, amount=outcome.amount, differences=outcome.differences, faults=faults, is_frozen=verdict.is_frozen
-        )  # fmt: skip
+        return Round(reader=outcome.reader, slot=outcome.slot, amount=outcome.amount, differences=outcome.differences, faults=faults)
 
     async def _read(self, readers: list[Provider], told: Mapping[Provider, tuple[int, int]]) -> Round:
         """Read by the first provider whose list is whole and fits all balances; else by the one that comes nearest."""
@@ -172,7 +174,7 @@ class Watcher:
 
     async def credit(self) -> None:
         """Credit what is due, unless something is wrong with the vault; where crediting is stopped the ledger credits nothing."""
-        if self._guard.has_doubts or self._has_faulty_vault:
+        if self._guard.has_doubts or (self._verdict is not None and self._verdict.faults):
             return
         while True:
             credited = await self._deposits.credit_due(limit=CREDITS_AT_ONCE)

@@ -150,7 +150,7 @@ def resume(home: Home = None, config: ConfigFile = None, sandbox: Sandbox = None
         deposits = Deposits(books.pool, books.balances)
         await _vault(deposits)
         reason = await deposits.stopped()
-        await deposits.resume_crediting()
+        await deposits.resume_crediting(actor=ACTOR)
         return reason
 
     reason = on_books(settings_of(home, config, sandbox=sandbox), work)

@@ -19,8 +19,9 @@ from telemetry.logs import get_log
 REFRESH_SECONDS: Final = 1.0
 READ_SECONDS_MAX: Final = 2.0
 SANDBOX_CLUSTER: Final = "sandbox"
-# Nobody can pay into a frozen vault; while crediting is stopped, something about vault or books is wrong, and nobody should.
-CLOSED_STATES: Final = frozenset({"frozen", "stopped"})
+# Nobody can pay into a frozen vault, and nobody should into one that others may empty or own, or while crediting is stopped. A
+# watcher that is in trouble itself closes nothing: what is paid meanwhile is found later.
+CLOSED_STATES: Final = frozenset({"frozen", "faulty", "stopped"})
 
 
 class Source(Protocol):

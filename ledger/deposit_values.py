@@ -141,7 +141,8 @@ class Deposit:
 class ChainStatus:
     """What the watcher last said of itself.
 
-    `state` is ok, starting, stopped (crediting is), frozen or error; `reasons` are sentences for the operator.
+    `state` is ok, starting, stopped (crediting is), faulty (the vault is not the treasury's alone, or not the one that is set), frozen
+    or error (the watcher itself cannot go on); `reasons` are sentences for the operator.
     `vault_on_chain` is the vault's balance at `finalized_slot`; `updated_at` in milliseconds since the epoch.
     """
 

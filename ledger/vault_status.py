@@ -42,12 +42,12 @@ class VaultStatus(VaultLink):
             if row["before"] != reason:
                 await insert_audit(connection, actor="chainwatch", action="crediting_stopped", detail={"reason": reason})
 
-    async def resume_crediting(self) -> None:
-        """Credit again; what came in meanwhile is credited with the next round."""
+    async def resume_crediting(self, *, actor: str = "chainwatch") -> None:
+        """Credit again, by the decision of `actor`; what came in meanwhile is credited with the next round."""
         async with journal_transaction(self._pool) as connection:
             row = await connection.fetchrow(SQL["stop_crediting"], None)
             if row is not None and row["before"] is not None:
-                await insert_audit(connection, actor="chainwatch", action="crediting_resumed", detail={"reason": row["before"]})
+                await insert_audit(connection, actor=actor, action="crediting_resumed", detail={"reason": row["before"]})
 
     async def stopped(self) -> str | None:
         """Return why crediting is stopped, None where it is not."""

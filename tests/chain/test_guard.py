@@ -8,7 +8,7 @@ import pytest
 
 from chainwatch.errors import ChainError, Unavailable, WrongCluster, WrongVault
 from chainwatch.founding import choose_mint, found
-from chainwatch.guard import OWN_STOP, ROUNDS_BEFORE_STOP
+from chainwatch.guard import OWN_STOP, ROUNDS_BEFORE_STOP, Verdict
 from config.chain import CLUSTERS, USDC_MINTS, ChainSettings
 from ledger.deposits import Deposits
 from ledger.errors import WrongStore
@@ -42,9 +42,9 @@ async def test_case_57_a_frozen_vault_is_told_and_nothing_is_lost(watching: Watc
     watching.chain.pay(payer, 3 * USDC, account.account.deposit_code)
     watching.chain.freeze()
 
-    outcome = await watching.settle()
+    await watching.settle()
 
-    assert outcome.is_frozen
+    assert watching.watcher.verdict == Verdict(is_frozen=True)
     assert await watching.balance(account) == 3 * USDC
 
 

@@ -116,8 +116,53 @@ async def test_settings_that_do_not_fit_the_chain_end_it_with_a_sentence(chain: 
     with pytest.raises(WrongVault, match="does not exist"):
         await asyncio.wait_for(service.run(asyncio.Event()), 20)
 
-    assert (await status_of(Deposits(books.pool, books.balances))).state == "error"
+    assert (await status_of(Deposits(books.pool, books.balances))).state == "faulty"
     await providers.close()
+
+
+async def test_a_vault_that_is_not_in_order_is_told_at_once_and_until_it_was_seen_to_be(chain: Chain, books: Books) -> None:
+    stranger = keypair_of("level5 test stranger").pubkey()
+
+    async def says(deposits: Deposits, state: str) -> None:
+        async def is_said() -> bool:
+            status = await deposits.status()
+            return status is not None and status.state == state
+
+        await eventually(is_said, f"it does not say {state}")
+
+    settings = settings_of(chain, poll_seconds=30.0)  # one look, so that crediting is not stopped for good yet
+    chain.delegate(stranger, 10 * USDC)
+    chain.finalize()
+    async with serving(chain, books, settings) as deposits:
+        await says(deposits, "faulty")
+        assert "delegate" in " ".join((await status_of(deposits)).reasons)
+        assert await deposits.stopped() is None
+    for number in (1, 2):
+        chain.faults(number).always = "503"
+    async with serving(chain, books, settings_of(chain)) as deposits:
+        said = (await status_of(deposits)).updated_at
+
+        async def is_told_again() -> bool:
+            return (await status_of(deposits)).updated_at > said
+
+        await eventually(is_told_again, "the new one says nothing")
+        assert (await status_of(deposits)).state == "faulty"  # it has not seen the vault yet
+        for number in (1, 2):
+            chain.faults(number).clear()
+        chain.revoke()
+        chain.finalize()
+        await says(deposits, "ok")
+        chain.freeze()
+        chain.finalize()
+        await says(deposits, "frozen")
+        for number in (1, 2):
+            chain.faults(number).always = "503"
+
+        async def is_failing() -> bool:
+            return "no RPC provider" in " ".join((await status_of(deposits)).reasons)
+
+        await eventually(is_failing, "its failure is not told")
+        assert (await status_of(deposits)).state == "frozen"
 
 
 async def test_a_large_payment_with_one_provider_is_told_to_the_operator(chain: Chain, books: Books) -> None:

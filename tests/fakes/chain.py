@@ -228,6 +228,10 @@ class Chain:
         data = struct.pack("<BQ", 4, amount)
         return self.send([Instruction(TOKEN_PROGRAM, data, [writable(VAULT), readonly(to), readonly(TREASURY.pubkey(), signer=True)])], [FAUCET, TREASURY])
 
+    def revoke(self) -> Record:
+        """Take back what `delegate` gave."""
+        return self.send([Instruction(TOKEN_PROGRAM, bytes([5]), [writable(VAULT), readonly(TREASURY.pubkey(), signer=True)])], [FAUCET, TREASURY])
+
     def freeze(self, account: Pubkey | None = None) -> Record:
         """Freeze the vault, or another token account, as the issuer can."""
         return self._issuer(10, account or VAULT)

@@ -141,7 +141,13 @@ def test_where_crediting_is_stopped_a_decision_waits_until_it_is_resumed(termina
 
     assert "will be credited" in waiting
     assert resumed == "crediting goes on; it was stopped because: the vault has 3 microunits less\n"
+
+    async def who_resumed(books: Books, _: Deposits) -> str:
+        actor: str = await books.pool.fetchval("SELECT actor FROM audit WHERE action = 'crediting_resumed'")
+        return actor
+
     assert chain.do(credit) == 1
+    assert chain.do(who_resumed) == "operator"
     assert terminal.ask("accounts", "show", code)["balance"] == 3_500_000
     assert terminal.run("deposits", "resume") == "crediting was not stopped\n"
 

@@ -145,7 +145,7 @@ async def test_a_credited_deposit_is_in_balance_and_statement(control: Control) 
 # --- when nobody is to pay
 
 
-@pytest.mark.parametrize("state", ["frozen", "stopped"])
+@pytest.mark.parametrize("state", ["frozen", "faulty", "stopped"])
 async def test_nobody_is_told_to_pay_while_something_is_wrong_with_the_vault(control: Control, state: str) -> None:
     await control.watcher_says(state)
 

@@ -9,6 +9,7 @@ from prometheus_client.metrics import MetricWrapperBase
 
 from config.settings import Settings
 from config.sources import environment_name, walk_fields
+from ledger.findings import Fault
 from telemetry import metrics
 
 ROOT = Path(__file__).parents[2]
@@ -26,6 +27,12 @@ def test_every_setting_is_in_the_operations_document() -> None:
 def test_every_metric_is_in_the_operations_document() -> None:
     for name in METRICS:
         assert f"| `{name}` |" in OPERATIONS
+
+
+def test_every_finding_of_verify_is_in_the_operations_document() -> None:
+    missing = [fault.value for fault in Fault if f"`{fault.value}`" not in OPERATIONS]
+
+    assert missing == []
 
 
 @pytest.mark.parametrize("name", ["deploy/grafana/level5.json", "deploy/prometheus/alerts.yml", "docs/operations.md"])
