@@ -11,6 +11,7 @@ from pathlib import Path
 import httpx
 import pytest
 
+from config.chain import SANDBOX_MINT, SANDBOX_TREASURY
 from tests.fakes.appliance import Appliance, appliance, descendants
 
 INTERNAL = {"LEVEL5_INTERNAL_KEY": "a key of the operator's choice"}
@@ -71,9 +72,13 @@ def test_the_roles_together_are_an_appliance(services: Services) -> None:
     made = services.made
     applied = made.ask("migrate")["applied"]
     assert applied
-    simulated = subprocess.Popen([sys.executable, "-m", "sandbox"], env=made.environment, stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL)
+    simulated = [
+        subprocess.Popen([sys.executable, "-m", module], env=made.environment, stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL)
+        for module in ("sandbox", "sandbox.chain")
+    ]
     try:
-        poster, control, gateway = (services.start(*words) for words in (("poster",), ("control",), ("gateway", "--workers", "1")))
+        roles = (("poster",), ("control",), ("chainwatch",), ("gateway", "--workers", "1"))
+        poster, control, chainwatch, gateway = (services.start(*words) for words in roles)
         eventually(lambda: httpx.get(f"{made.url}/readyz", timeout=5).status_code == 200)
         eventually(lambda: httpx.get(f"{made.url}/health", timeout=5).status_code == 200)
         account = made.register("1")
@@ -81,6 +86,10 @@ def test_the_roles_together_are_an_appliance(services: Services) -> None:
         answer = httpx.post(f"{made.url}/proxy/{account.api_token}/v1/messages", json=body, timeout=30)
         assert answer.status_code == 200
         assert made.balance(account)["usdc_balance"] == 1_000_000 - int(answer.headers["x-level5-charge"])
+        paid = httpx.post(f"{made.rpc_url}/_sandbox/faucet", json={"usdc": 2_500_000, "deposit_code": account.deposit_code}, timeout=30)
+        assert paid.status_code == 200
+        before = made.balance(account)["usdc_balance"]
+        eventually(lambda: made.balance(account)["usdc_balance"] == before + 2_500_000)
         assert "level5_posted_total" in httpx.get(f"http://127.0.0.1:{made.metrics_port}/metrics", timeout=10).text
         made.verify()
 
@@ -88,14 +97,15 @@ def test_the_roles_together_are_an_appliance(services: Services) -> None:
         os.kill(worker, signal.SIGKILL)
         eventually(lambda: worker not in descendants(gateway.pid) and httpx.get(f"{made.url}/readyz", timeout=5).status_code == 200)
 
-        for process in (gateway, control, poster):
+        for process in (gateway, control, chainwatch, poster):
             process.terminate()
             assert process.wait(60) in {0, -signal.SIGTERM}
         assert "was killed by SIGKILL; starting it again" in services.output("gateway")
         assert "poster_stopped" in services.output("poster")
     finally:
-        simulated.terminate()
-        simulated.wait(30)
+        for process in simulated:
+            process.terminate()
+            process.wait(30)
 
 
 @pytest.mark.parametrize("role", ["gateway", "poster"])
@@ -109,10 +119,28 @@ def test_a_role_does_not_work_on_the_stores_of_another_mode(services: Services, 
     assert "the database holds sandbox books" in services.output(role)
 
 
-@pytest.mark.parametrize("role", ["gateway", "control", "poster"])
+@pytest.mark.parametrize("role", ["gateway", "control", "poster", "chainwatch"])
 def test_a_role_without_stores_says_what_is_missing(services: Services, role: str) -> None:
     process = services.start(role, LEVEL5_DATABASE_URL="", LEVEL5_REDIS_URL="")
 
     assert process.wait(60) != 0
     assert "LEVEL5_DATABASE_URL" in services.output(role)
     assert "Traceback" not in services.output(role)
+
+
+def test_a_watcher_does_not_credit_into_books_of_another_mode(services: Services) -> None:
+    services.made.run("migrate")
+    services.made.run("accounts", "list")  # claims the stores for the sandbox
+    chain = {"LEVEL5_CHAIN__TREASURY": SANDBOX_TREASURY, "LEVEL5_CHAIN__USDC_MINT": SANDBOX_MINT, "LEVEL5_CHAIN__RPC_URLS": services.made.rpc_url}
+
+    process = services.start("chainwatch", LEVEL5_MODE="real", **chain)
+
+    assert process.wait(60) != 0
+    assert "the database holds sandbox books" in services.output("chainwatch")
+
+
+def test_a_watcher_without_a_treasury_says_what_is_missing(services: Services) -> None:
+    process = services.start("chainwatch", LEVEL5_MODE="real")
+
+    assert process.wait(60) != 0
+    assert "set LEVEL5_CHAIN__TREASURY and LEVEL5_CHAIN__RPC_URLS" in services.output("chainwatch")
