@@ -1,7 +1,7 @@
 """Fetching listed transactions: in parallel but bounded, their signatures verified, held against a second provider where that counts."""
 
 import asyncio
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Final
 
@@ -11,6 +11,7 @@ from chainwatch.calls import Row, read_transaction_answer
 from chainwatch.decode import ConfirmedTransaction, read_transaction
 from chainwatch.deposits import VaultChange, read_move
 from chainwatch.errors import BadAnswer, ChainError, Disagreement, Gap, ProviderFailure, SecondProviderMissing, Throttled, Unavailable
+from chainwatch.naming import NamingRules
 from chainwatch.providers import Provider, Providers
 from chainwatch.signatures import verify_signatures
 from chainwatch.unreadable import Unreadable
@@ -50,6 +51,26 @@ class Fetched:
         return self.change.post if self.change else 0
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Comparison:
+    """How two providers' words on one transaction are held against one another.
+
+    Only the message is signed. Keys from lookup tables, calls of programs and logs are a provider's own word, and name accounts too.
+    """
+
+    rules: NamingRules
+    references: Mapping[str, str]
+
+    def agree(self, one: Fetched, other: Fetched) -> bool:
+        """Whether both tell the same, as far as it decides about money."""
+        return self._substance(one) == self._substance(other)
+
+    def _substance(self, told: Fetched) -> tuple[object, ...]:
+        transaction = told.transaction
+        naming = self.rules.name(transaction, self.references, amount=told.post - told.pre)
+        return (transaction.wire, transaction.slot, transaction.meta.failed, told.change, _calls(transaction), naming)
+
+
 class Fetcher:
     """Fetches transactions of one vault. What is above `cross_check_above` microunits is believed to two providers only."""
 
@@ -74,10 +95,13 @@ class Fetcher:
             fetched.append(result)
         return fetched, None
 
-    async def confirm(self, moves: Sequence[Fetched]) -> tuple[list[Fetched], ChainError | None]:
-        """Return the moves that may be recorded, up to the first slot of which one is to be held back; the second value says why."""
-        cheap = len(moves) < BACKLOG_ROWS
-        results = await asyncio.gather(*(self._confirm_one(move, cheap=cheap) for move in moves), return_exceptions=True)
+    async def confirm(self, moves: Sequence[Fetched], *, rules: NamingRules, references: Mapping[str, str]) -> tuple[list[Fetched], ChainError | None]:
+        """Return the moves that may be recorded, up to the first slot of which one is to be held back; the second value says why.
+
+        Others must tell the same of them, also of whom they name by `rules` and `references` (deposit codes by key).
+        """
+        cheap, comparison = len(moves) < BACKLOG_ROWS, Comparison(rules=rules, references=references)
+        results = await asyncio.gather(*(self._confirm_one(move, comparison, cheap=cheap) for move in moves), return_exceptions=True)
         for move, result in zip(moves, results, strict=True):
             if isinstance(result, ChainError):
                 return [one for one in moves if one.slot < move.slot], result
@@ -131,7 +155,7 @@ class Fetcher:
                 raise
             raise BadAnswer(f"{provider.host} told transaction {signature} in a way that cannot be read") from None
 
-    async def _confirm_one(self, move: Fetched, *, cheap: bool) -> None:
+    async def _confirm_one(self, move: Fetched, comparison: Comparison, *, cheap: bool) -> None:
         """Hold one move against other providers.
 
         Raises:
@@ -143,7 +167,7 @@ class Fetcher:
         differs = None
         for other in others if above else [one for one in others if one.bucket.is_idle] if cheap else []:
             try:
-                agrees = await self._agrees(move, other)
+                agrees = comparison.agree(move, await self._fetch_again(move, other))
             except (ProviderFailure, Gap):
                 continue
             if agrees:
@@ -158,15 +182,19 @@ class Fetcher:
                 "name another one in chain.rpc_urls, or raise chain.cross_check_above"
             )
 
-    async def _agrees(self, move: Fetched, other: Provider) -> bool:
+    async def _fetch_again(self, move: Fetched, other: Provider) -> Fetched:
+        """Return the same transaction as another provider tells it."""
         async with self._slots:
             answer = await read_transaction_answer(other, move.row.signature)
         if answer is None:
             raise Gap(f"{other.host} does not have transaction {move.row.signature}")
         transaction, change = self._decode(answer, move.row.signature, other)  # one that forges shows nothing, for or against
-        is_same_wire = (transaction.wire.message, transaction.wire.signatures) == (move.transaction.wire.message, move.transaction.wire.signatures)
-        is_same_end = (transaction.slot, transaction.meta.failed) == (move.slot, move.transaction.meta.failed)
-        return is_same_wire and is_same_end and change == move.change
+        return Fetched(row=move.row, transaction=transaction, change=change, provider=other)
+
+
+def _calls(transaction: ConfirmedTransaction) -> list[tuple[int, list[tuple[object, ...]]]]:
+    """Return what programs called, without the heights, which some providers leave out."""
+    return [(index, [(one.program, one.accounts, one.data) for one in group]) for index, group in transaction.meta.inner]
 
 
 def _note_disagreement(signature: str, provider: Provider, reason: str) -> None:

@@ -8,12 +8,13 @@ import structlog
 
 from chainwatch.calls import Row, read_transaction_answer
 from chainwatch.decode import read_transaction
-from chainwatch.deposits import VaultChange, name_account, read_move
+from chainwatch.deposits import VaultChange, read_move
 from chainwatch.errors import ProviderFailure
+from chainwatch.naming import NamingRules
 from chainwatch.providers import Provider
 from chainwatch.signatures import verify_signatures
 from chainwatch.unreadable import Unreadable
-from ledger.deposit_values import Naming, Pending, Vault
+from ledger.deposit_values import Pending, Vault
 from ledger.deposits import Deposits
 from telemetry import metrics
 
@@ -25,8 +26,8 @@ LOOKS_MAX: Final = 10  # transactions read in one round: who spams with unfinali
 class PendingPayments:
     """The set of payments on their way, kept up to date in the ledger."""
 
-    def __init__(self, deposits: Deposits, vault: Vault, *, inner_memo: bool) -> None:
-        self._deposits, self._vault, self._inner_memo = deposits, vault, inner_memo
+    def __init__(self, deposits: Deposits, vault: Vault, *, rules: NamingRules) -> None:
+        self._deposits, self._vault, self._rules = deposits, vault, rules
         self._known: dict[str, tuple[int, Pending | None]] = {}  # by signature: its slot, and the payment it is, if any
         self._told: frozenset[str] | None = None
 
@@ -69,7 +70,7 @@ class PendingPayments:
         if change is None or change.amount <= 0:
             return None
         references = await self._deposits.find_references(transaction.wire.keys)
-        naming: Naming = name_account(transaction, references=references, inner_memo=self._inner_memo, event=None, amount=change.amount)
+        naming = self._rules.name(transaction, references, amount=change.amount)
         return Pending(
             signature=row.signature, slot=row.slot, amount=change.amount, deposit_code=naming.deposit_code, seen_at=time.time_ns() // 1_000_000
         )  # fmt: skip

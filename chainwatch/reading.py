@@ -11,15 +11,14 @@ from typing import Final
 import structlog
 
 from chainwatch.calls import Row
-from chainwatch.deposits import name_account
 from chainwatch.errors import ChainBroken
-from chainwatch.event_authority import derive_event_rules
 from chainwatch.fetching import Fetched, Fetcher
 from chainwatch.joining import join
+from chainwatch.naming import NamingRules
 from chainwatch.paging import Walk, chunks, walk_back
 from chainwatch.providers import Provider
 from config.chain import ChainSettings
-from ledger.deposit_values import Cursor, Move, Naming, Vault
+from ledger.deposit_values import Cursor, Move, Vault
 from ledger.deposits import Deposits
 
 log = structlog.get_logger("chainwatch")
@@ -67,8 +66,7 @@ class VaultReader:
 
     def __init__(self, deposits: Deposits, fetcher: Fetcher, vault: Vault, *, settings: ChainSettings, after_page: Callable[[], Awaitable[None]]) -> None:
         self._deposits, self._fetcher, self._vault, self._after_page = deposits, fetcher, vault, after_page
-        self._set_aside_min, self._inner_memo = settings.set_aside_min, settings.inner_memo
-        self._event = derive_event_rules(settings.event_program, mint=vault.mint) if settings.event_program else None
+        self._set_aside_min, self._naming = settings.set_aside_min, NamingRules.of(settings, vault)
         self.backlog = 0
 
     async def read(self, reader: Provider, proof: Proof, *, cursor: Cursor, patch: Patch | None = None) -> Cursor:
@@ -101,12 +99,14 @@ class VaultReader:
     async def _read_chunk(self, chunk: Sequence[Row], reader: Provider, proof: Proof, *, cursor: Cursor) -> Cursor:
         fetched, unfetched = await self._fetcher.fetch(chunk, reader=reader)
         joined, breach = join(cursor.balance, [one for one in fetched if one.change])
-        moves, held = await self._fetcher.confirm(joined)
+        references = await self._references(joined)
+        moves, held = await self._fetcher.confirm(joined, rules=self._naming, references=references)
         broken_after = cursor.slot
         if moves:
             last = moves[-1]
             cursor = Cursor(signature=last.row.signature, slot=last.slot, balance=last.post)
-            await self._deposits.record_page(self._vault, await self._name(moves), cursor=cursor, set_aside_min=self._set_aside_min)
+            named = [self._describe(move, references) for move in moves]
+            await self._deposits.record_page(self._vault, named, cursor=cursor, set_aside_min=self._set_aside_min)
             proof.note(moves)
         if held is not None:
             raise held
@@ -133,13 +133,12 @@ class VaultReader:
         await self._deposits.record_page(self._vault, [], cursor=cursor, set_aside_min=self._set_aside_min)
         return cursor
 
-    async def _name(self, moves: Sequence[Fetched]) -> list[Move]:
-        """Return the moves with whom they name; references are looked up for the whole page at once."""
+    async def _references(self, moves: Sequence[Fetched]) -> Mapping[str, str]:
+        """Return the deposit codes of the references among the keys of arrivals, looked up for all of them at once."""
         keys = {key for move in moves if move.post > move.pre for key in move.transaction.wire.keys}
-        references = await self._deposits.find_references(keys) if keys else {}
-        return [self.describe(move, references) for move in moves]
+        return await self._deposits.find_references(keys) if keys else {}
 
-    def describe(self, move: Fetched, references: Mapping[str, str]) -> Move:
+    def _describe(self, move: Fetched, references: Mapping[str, str]) -> Move:
         """Return one transaction as the ledger takes it."""
         return Move(
             signature=move.row.signature,
@@ -148,9 +147,5 @@ class VaultReader:
             pre=move.pre,
             post=move.post,
             senders=move.change.senders if move.change else (),
-            naming=self.name(move, references),
+            naming=self._naming.name(move.transaction, references, amount=move.post - move.pre),
         )
-
-    def name(self, move: Fetched, references: Mapping[str, str]) -> Naming:
-        """Return whom a transaction names."""
-        return name_account(move.transaction, references=references, inner_memo=self._inner_memo, event=self._event, amount=move.post - move.pre)

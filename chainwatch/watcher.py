@@ -16,6 +16,7 @@ from chainwatch.calls import Row, list_rows
 from chainwatch.errors import ChainBroken, ChainError, NoProvider, ProviderFailure, Unavailable
 from chainwatch.fetching import Fetcher
 from chainwatch.guard import Guard, Verdict, describe_difference, judge_vault
+from chainwatch.naming import NamingRules
 from chainwatch.patching import find_patch
 from chainwatch.pending import PendingPayments
 from chainwatch.providers import Provider, Providers
@@ -54,7 +55,7 @@ class Watcher:
         self._fetcher = Fetcher(providers, vault, cross_check_above=cross_check_above)
         self._reader = VaultReader(deposits, self._fetcher, vault, settings=settings, after_page=self.credit)
         self._guard = Guard(deposits)
-        self._pending = PendingPayments(deposits, vault, inner_memo=settings.inner_memo)
+        self._pending = PendingPayments(deposits, vault, rules=NamingRules.of(settings, vault))
         self._upkeep = Upkeep(deposits, providers, vault)
         self._broken_rounds, self._patched_at = 0, float("-inf")
         self._verdict: Verdict | None = None

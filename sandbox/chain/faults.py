@@ -26,6 +26,7 @@ class Faults:
     swapped: dict[str, str] = field(default_factory=dict)  # signature: the one whose wire bytes it gives, or bytes in base64
     fault_lies: dict[str, Any] = field(default_factory=dict)  # signature: the err it claims; null claims success
     gain_lies: dict[str, int] = field(default_factory=dict)  # signature: added to what it says accounts held after it, where they gained
+    meta_lies: dict[str, dict[str, Any]] = field(default_factory=dict)  # signature: fields of its metadata that it claims
     pruned_below: int = 0  # slots below are gone
     reversed_in_slot: bool = False  # another order within a slot than the other providers have
     # Accounts

@@ -88,7 +88,7 @@ class Provider:
 
     def meta_of(self, record: Record) -> dict[str, Any]:
         """Return the metadata that this provider claims of a transaction."""
-        meta = record.read_meta()
+        meta = record.read_meta() | self.faults.meta_lies.get(record.signature, {})
         if record.signature in self.faults.fault_lies:
             fault = self.faults.fault_lies[record.signature]
             meta |= {"err": fault, "status": {"Ok": None} if fault is None else {"Err": fault}}

@@ -39,11 +39,17 @@ def aside(reason: str, amount: int) -> Fate:
 @asynccontextmanager
 async def open_module(postgres_server: EmbeddedPostgres, store_home: Path, **changes: Any) -> AsyncIterator[Watching]:
     """Open a cluster with the event program, books and a watcher for all tests of a module."""
-    async with own_stores(postgres_server, store_home) as (database_url, redis_url):
-        async with open_watching(database_url, redis_url, **{"event_program": str(EVENT_PROGRAM), **changes}) as watching:
-            watching.chain.event_program()
-            yield watching
-            await require_proof(watching)
+    async with own_stores(postgres_server, store_home) as (database_url, redis_url), open_cases(database_url, redis_url, **changes) as watching:
+        yield watching
+
+
+@asynccontextmanager
+async def open_cases(database_url: str, redis_url: str, **changes: Any) -> AsyncIterator[Watching]:
+    """The same on given stores. At the end everything must be whole."""
+    async with open_watching(database_url, redis_url, **{"event_program": str(EVENT_PROGRAM), **changes}) as watching:
+        watching.chain.event_program()
+        yield watching
+        await require_proof(watching)
 
 
 def code_of(account: NewAccount) -> str:
