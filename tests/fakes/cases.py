@@ -115,11 +115,11 @@ def call(chain: Chain, wallet: Keypair, acts: Act, *, code: str, amount: int, pr
 def spam(chain: Chain, record: Record, count: int) -> None:
     """Let `count` copies of a failed transaction land in the current slot. Nobody fetches them, so nothing but their rows is there."""
     assert record.fault is not None
-    records, slot = chain.cluster.records, chain.slot
-    begin = len(records.all)
-    for number in range(begin, begin + count):
+    cluster = chain.cluster
+    for number in range(cluster._order, cluster._order + count):
         signature = encode_base58(sha512(f"copy {number} of {record.signature}".encode()).digest())
-        records.add(replace(record, signature=signature, slot=slot, order=number - begin - count))
+        cluster.records.add(replace(record, signature=signature, slot=chain.slot, order=number))
+    cluster._order += count
 
 
 def told(deposits: Sequence[Deposit]) -> set[tuple[object, ...]]:
