@@ -143,7 +143,7 @@ def test_a_payment_that_names_nobody_is_set_aside_and_claimed_with_the_key_that_
 
 
 def test_a_page_of_another_origin_has_a_wallet_pay_by_a_transaction_of_ours(running: Appliance, wallet: Wallet) -> None:
-    account, instructions = register(running)
+    account, _ = register(running)
     url, origin = f"{running.url}/v1/pay/{account.deposit_code}", {"Origin": "https://wallet.example"}
 
     allowed = httpx.options(url, headers=origin | {"Access-Control-Request-Method": "POST", "Access-Control-Request-Headers": "content-type"}, timeout=30)
