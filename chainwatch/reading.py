@@ -1,7 +1,7 @@
 """One reading of the vault: everything beyond the cursor, by one provider's list, recorded page by page and proven at the end.
 
-A page is recorded only as far as its balances join. Rows behind the last move are passed over for good only when the vault's balance
-shows that none of them was a move, since a provider may hide one, or call it failed.
+A page is recorded only as far as its balances join, without the slot right before a breach. Rows behind the last move are passed over
+for good only when the vault's balance shows that none of them was a move, since a provider may hide one, or call it failed.
 """
 
 from collections.abc import Awaitable, Callable, Mapping, Sequence
@@ -99,6 +99,8 @@ class VaultReader:
     async def _read_chunk(self, chunk: Sequence[Row], reader: Provider, proof: Proof, *, cursor: Cursor) -> Cursor:
         fetched, unfetched = await self._fetcher.fetch(chunk, reader=reader)
         joined, breach = join(cursor.balance, [one for one in fetched if one.change])
+        if breach is not None:  # the lie may be on either side of it: what has no successor is as doubtful as what has no predecessor
+            joined = [one for one in joined if one.slot < joined[-1].slot]
         references = await self._references(joined)
         moves, held = await self._fetcher.confirm(joined, rules=self._naming, references=references)
         broken_after = cursor.slot
