@@ -53,7 +53,7 @@ async def balance(request: Request) -> Response:
         is_active=standing.status == "active",
         held=standing.held,
         available=standing.available,
-        pending_deposits=context.chain.pending(token.account),
+        pending_deposits=await context.chain.still_pending(token.account),  # asked after the balance, so that nothing is in both
         **({"instructions": await _instructions(context, text, account=token.account)} if context.chain.is_on else {}),
     )
     return JSONResponse(answer.model_dump(exclude_unset=True))

@@ -1,7 +1,7 @@
 """What the control API knows of the chain: the vault to pay into, and what is on its way to whom.
 
-The watcher writes it into the journal. Here it is read again every second and kept in memory, so that looking at a balance
-asks Redis alone. While Postgres is away, what was known last stays.
+The watcher writes it into the journal. Here it is read again every second and kept in memory, so that looking at a balance asks
+Redis alone, unless a payment is on its way to the account. While Postgres is away, what was known last stays.
 """
 
 import asyncio
@@ -18,6 +18,7 @@ from telemetry.logs import get_log
 
 REFRESH_SECONDS: Final = 1.0
 READ_SECONDS_MAX: Final = 2.0
+ANSWER_SECONDS_MAX: Final = 0.5  # that somebody who looks at a balance waits for the journal, twice at most
 SANDBOX_CLUSTER: Final = "sandbox"
 # Nobody can pay into a frozen vault, and nobody should into one that others may empty or own, or while crediting is stopped. A
 # watcher that is in trouble itself closes nothing: what is paid meanwhile is found later.
@@ -116,17 +117,26 @@ class ChainView:
             await self.refresh()
             await asyncio.sleep(REFRESH_SECONDS)
 
-    async def refresh(self) -> None:
+    async def still_pending(self, account: AccountId) -> int:
+        """Return what `pending` does, without anything that was credited before this call. For answers that show a balance beside it."""
+        if self.pending(account):
+            if self._question is not None and not self._question.done():
+                await asyncio.wait({self._question}, timeout=ANSWER_SECONDS_MAX)  # it may have begun before the credit
+            await self.refresh(seconds_max=ANSWER_SECONDS_MAX)  # one question for all who ask at once
+        return self.pending(account)
+
+    async def refresh(self, *, seconds_max: float = READ_SECONDS_MAX) -> None:
         """Look again. Where the journal does not answer in time, keep what was known."""
         # In a task of its own: a database that hangs, instead of failing, also hangs the cancelling of a question.
         if self._question is None or self._question.done():
             self._question = asyncio.create_task(self._read())
-        await asyncio.wait({self._question}, timeout=READ_SECONDS_MAX)
-        if not self._question.done() or self._question.cancelled():
+        question = self._question
+        await asyncio.wait({question}, timeout=seconds_max)
+        if not question.done() or question.cancelled():
             return
-        error = self._question.exception()
+        error = question.exception()
         if error is None:
-            self._picture = self._question.result()
+            self._picture = question.result()
         elif not self._failed:
             get_log().warning("chain_view_stale", reason=f"{type(error).__name__}: {error}", expected=isinstance(error, LedgerError))
         self._failed = error is not None

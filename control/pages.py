@@ -75,7 +75,7 @@ async def _funding(context: ControlContext, account: AccountId, text: str) -> Ma
     code = await context.codes.find(account)
     if code is None:
         return notice("The deposit code cannot be shown at the moment. It is also in the answer to your registration.")
-    pending = context.chain.pending(account)
+    pending = await context.chain.still_pending(account)
     lines = (
         tag("p", "Deposit code: ", tag("strong", code)),
         *((tag("p", f"On its way: {format_usdc(pending)} USDC, seen on chain and not final yet."),) if pending else ()),

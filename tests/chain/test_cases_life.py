@@ -298,6 +298,20 @@ async def test_case_55_what_is_confirmed_is_shown_and_never_spendable_and_a_fork
     assert await watching.balance(account) == 0
 
 
+async def test_what_was_just_credited_is_not_shown_as_on_its_way_any_more(watching: Watching, control: Control) -> None:
+    account, payer = await control.register(), watching.chain.wallet()
+    await watching.settle()
+    watching.chain.pay(payer, 3 * USDC, account["deposit_code"])
+    watching.chain.advance(2)
+    await watching.turn()
+    await control.context.chain.refresh()
+    first = await shown(control, account)
+    await watching.settle()  # and the API has not looked since
+
+    assert first == (0, 3 * USDC)
+    assert await asyncio.gather(*(shown(control, account) for _ in range(5))) == [(3 * USDC, 0)] * 5
+
+
 @pytest_asyncio.fixture(loop_scope="module")
 async def control(watching: Watching, stores: tuple[str, str]) -> AsyncIterator[Control]:
     """The customers' API on the same stores."""
@@ -318,8 +332,14 @@ async def prove(control: Control, account: dict[str, Any], opened: dict[str, Any
     return await control.client.post(f"/proxy/{account['api_token']}/claims/{opened['claim_id']}", json=proof)
 
 
+async def shown(control: Control, account: dict[str, Any]) -> tuple[int, int]:
+    """Return the balance as customers see it, and what is on its way."""
+    answer = (await control.client.get(f"/proxy/{account['api_token']}/balance")).json()
+    return answer["usdc_balance"], answer["pending_deposits"]
+
+
 async def held(control: Control, account: dict[str, Any]) -> int:
-    return int((await control.client.get(f"/proxy/{account['api_token']}/balance")).json()["usdc_balance"])
+    return (await shown(control, account))[0]
 
 
 async def test_case_56_of_many_who_claim_a_payment_its_sender_gets_it_once(watching: Watching, control: Control) -> None:
