@@ -125,13 +125,13 @@ class ChainView:
             await self.refresh(seconds_max=ANSWER_SECONDS_MAX)  # one question for all who ask at once
         return self.pending(account)
 
-    async def refresh(self, *, seconds_max: float = READ_SECONDS_MAX) -> None:
+    async def refresh(self, *, seconds_max: float | None = None) -> None:
         """Look again. Where the journal does not answer in time, keep what was known."""
         # In a task of its own: a database that hangs, instead of failing, also hangs the cancelling of a question.
         if self._question is None or self._question.done():
             self._question = asyncio.create_task(self._read())
         question = self._question
-        await asyncio.wait({question}, timeout=seconds_max)
+        await asyncio.wait({question}, timeout=READ_SECONDS_MAX if seconds_max is None else seconds_max)
         if not question.done() or question.cancelled():
             return
         error = question.exception()

@@ -59,6 +59,35 @@ async def test_what_is_known_stays_while_the_journal_fails_and_is_renewed_after(
     assert view.pending(ACCOUNT) == 9
 
 
+async def test_what_a_balance_may_have_already_is_asked_for_anew_and_never_by_a_question_from_before() -> None:
+    journal = Journal()
+    view = a_view(journal)
+    journal.pending = 5
+    await view.refresh()
+    earlier = asyncio.create_task(view.refresh())
+    await asyncio.sleep(0)
+    await asyncio.sleep(0)  # it has its answer, and has not brought it yet
+    journal.pending = 0
+
+    later = await asyncio.gather(*(view.still_pending(ACCOUNT) for _ in range(10)))
+    await earlier
+
+    assert later == [0] * 10
+    assert journal.asked <= 4
+    assert await view.still_pending(ACCOUNT) == 0
+
+
+async def test_a_balance_does_not_wait_long_for_a_journal_that_hangs(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(chain_view, "ANSWER_SECONDS_MAX", 0.01)
+    journal = Journal()
+    view = a_view(journal)
+    journal.pending = 5
+    await view.refresh()
+    journal.mood = "hanging"
+
+    assert await asyncio.wait_for(view.still_pending(ACCOUNT), 10) == 5
+
+
 async def test_a_journal_that_hangs_is_asked_one_question_and_keeps_nobody_waiting(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(chain_view, "READ_SECONDS_MAX", 0.01)
     journal = Journal()
