@@ -21,7 +21,6 @@ from solders.keypair import Keypair
 from solders.transaction import VersionedTransaction
 
 from chainwatch import asides
-from chainwatch.providers import Provider
 from chainwatch.watcher import Watcher
 from cli.embedded import EmbeddedPostgres
 from ledger.balances import Balances
@@ -42,7 +41,7 @@ ROOT = Path(__file__).parents[2]
 PAYER_SECONDS_MAX = 60
 CALLS_MIN = 12  # fewer would mean that nothing was counted
 STATEMENTS = ("execute", "fetch", "fetchrow", "fetchval", "copy_records_to_table")
-WANTED = [*((asyncpg.Connection, name) for name in STATEMENTS), (Balances, "read_all_meta"), (Balances, "apply_change"), (Provider, "call")]
+WANTED = [*((asyncpg.Connection, name) for name in STATEMENTS), (Balances, "read_all_meta"), (Balances, "apply_change")]
 
 # It broadcasts a signed transaction and, where it is told to, is killed before it hears whether that worked.
 PAYER = """
@@ -148,7 +147,7 @@ def lives(monkeypatch: pytest.MonkeyPatch) -> "Lives":
 
 
 class Lives:
-    """Lets a watcher of its own do so many things with stores and providers, and not one more: no rollback, no goodbye."""
+    """Lets a watcher of its own do so many things with the stores, and not one more: no rollback, no goodbye."""
 
     def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
         self._monkeypatch, self._left = monkeypatch, 0
@@ -180,9 +179,7 @@ class Lives:
         return counted
 
 
-async def test_case_48_a_watcher_killed_before_anything_it_asks_of_stores_and_providers_credits_once(
-    watching: Watching, stores: tuple[str, str], lives: Lives
-) -> None:
+async def test_case_48_a_watcher_killed_before_anything_it_asks_of_a_store_credits_once(watching: Watching, stores: tuple[str, str], lives: Lives) -> None:
     chain, account, payer = watching.chain, await watching.books.open_account(), watching.chain.wallet()
     before = (await watching.deposits.figures()).credited_count
     for number in count():

@@ -108,7 +108,7 @@ def call(chain: Chain, wallet: Keypair, acts: Act, *, code: str, amount: int, pr
     """Return a call of the event program with which the wallet pays `amount`, and whose event says `claimed` of `event_mint`."""
     claimed, mint = changes.pop("claimed", amount), changes.pop("event_mint", chain.mint)
     event = deposit_event(owner=wallet.pubkey(), mint=mint, code=code, amount=claimed)
-    own = {"source": chain.token_account(wallet), "mint": chain.mint, "target": VAULT, "authority": wallet.pubkey(), "event": event}
+    own: dict[str, Any] = {"source": chain.token_account(wallet), "mint": chain.mint, "target": VAULT, "authority": wallet.pubkey(), "event": event}
     return call_event_program(program, amount=amount, acts=acts, **own, **changes)
 
 
