@@ -14,7 +14,7 @@ LOCK_FLAGS ?=
 LOCK = $(BIN)/uv pip compile --quiet --universal --python-version 3.12 --generate-hashes \
 	--no-emit-index-url --no-emit-find-links --no-header $(LOCK_FLAGS)
 
-.PHONY: help run test test-unit test-integration check format lint types imports settings bench lock clean
+.PHONY: help run test test-unit test-integration check format lint types imports settings bench bench-deposits lock clean
 
 help: ## what each target does
 	@grep -E '^[a-z-]+:.*## ' Makefile | sed -E 's/:.*## /	/' | expand -t 18
@@ -51,8 +51,11 @@ settings: $(VENV)/.project ## write config/level5.toml, its schema and the SDK's
 	$(BIN)/python -m config.schema
 	$(BIN)/python sdk/generate_prices.py
 
-bench: $(VENV)/.project ## measure the gateway beside bare mitmdump and the direct path
+bench: $(VENV)/.project ## measure the gateway beside bare mitmdump and the direct path (deposits: bench-deposits)
 	$(BIN)/python -m bench $(BENCH_FLAGS)
+
+bench-deposits: $(VENV)/.project ## measure how fast deposits on chain are credited, and what providers are asked for it
+	$(BIN)/python -m bench.deposits $(BENCH_FLAGS)
 
 lock: $(VENV)/.project ## solve the requirements anew (LOCK_FLAGS=--upgrade for newer releases)
 	$(LOCK) --output-file requirements.lock pyproject.toml
