@@ -1,5 +1,6 @@
 """The faucet: real transfers of test USDC, to the vault with a deposit code as memo, or to a wallet."""
 
+import itertools
 import re
 import secrets
 from collections.abc import Mapping
@@ -20,6 +21,8 @@ from sandbox.chain.records import Record
 USDC_MAX: Final = 1_000_000 * 10**6  # microunits in one call
 LAMPORTS_MAX: Final = 100 * 10**9
 WALLET_LAMPORTS: Final = 10**8  # SOL that a wallet gets along, for its fees
+# One after another: drawn by lot, two payments of one block hash would now and then be the same transaction, and the second one not land.
+NUMBERS: Final = itertools.count(secrets.randbits(32))
 CODE: Final = re.compile(r"[0-9A-Fa-f]{16}")
 
 
@@ -103,4 +106,4 @@ def _restock(cluster: Cluster, amount: int) -> None:
 def _submit(cluster: Cluster, steps: list[Instruction]) -> Record:
     # An older block hash lets the payment land once more after a fork has dropped it.
     blockhash = cluster.clock.latest_hash(cluster.clock.covered("confirmed"))[1]
-    return cluster.submit(sign([distinct(secrets.randbits(32)), *steps], [FAUCET], blockhash=blockhash))
+    return cluster.submit(sign([distinct(next(NUMBERS)), *steps], [FAUCET], blockhash=blockhash))

@@ -9,6 +9,8 @@ import pytest
 import pytest_asyncio
 
 from cli.embedded import EmbeddedPostgres
+from sandbox.chain import instructions
+from sandbox.chain.faucet import Payment, pay
 from tests.fakes.appliance import CLIENT, Appliance, appliance, free_ports
 from tests.fakes.chain import USDC, VAULT, open_chain
 from tests.fakes.control import Control, control_settings, own_stores, prepare_stores, running_control
@@ -85,3 +87,12 @@ def test_the_appliance_runs_the_chain_and_the_gateway_leads_to_its_faucet(runnin
     assert status["slot"] == answer["slot"]
     assert len(running.pids("sandbox.chain")) == 1
     assert (running.home / "sandbox" / "chain" / "log.jsonl").stat().st_mode & 0o077 == 0
+
+
+async def test_equal_payments_of_one_moment_all_land(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(instructions, "UNITS_SPREAD", 50)  # by which equal transactions are told apart; drawn by lot, two of 40 would be the same
+    async with open_chain() as chain:
+        paid = [pay(chain.cluster, Payment(usdc=1, deposit_code=CODE, wallet=None)) for _ in range(40)]
+
+    assert len({record.signature for record in paid}) == 40
+    assert [record.fault for record in paid] == [None] * 40
