@@ -68,8 +68,8 @@ async def test_case_40_rows_that_come_between_two_pages_hurt_nobody(watching: Wa
         records.append(chain.pay(payer, 1 * USDC, code_of(account)))
         chain.advance()
     chain.finalize()
-    reader, late = watching.providers.all[0], []
-    ask = reader.call
+    reader = watching.providers.all[0]
+    ask, late = reader.call, list[Record]()
 
     async def call_and_pay(method: str, *params: Any) -> Any:
         answer = await ask(method, *params)
