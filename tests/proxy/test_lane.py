@@ -159,7 +159,9 @@ async def test_a_connection_that_its_provider_has_closed_is_not_used_again(stage
     account = await stage.open_account()
     assert (await stage.messages(account)).status_code == 200
     stage.provider.hang_up()
-    await asyncio.sleep(0.1)
+    async with asyncio.timeout(10):
+        while any(stage.master.pool._idle.values()):
+            await asyncio.sleep(0.01)
 
     assert (await stage.messages(account)).status_code == 200
     assert stage.provider.connections == 2
