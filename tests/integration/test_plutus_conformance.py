@@ -29,7 +29,7 @@ pytestmark = [
 
 @pytest.fixture(scope="session")
 def peers_python(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """An interpreter that has the real client, or ours where there is none to be had: those tests are then skipped by the suite itself."""
+    """An interpreter that has the real client, or ours where there is none to be had: the tests of the client are then left out."""
     folder = tmp_path_factory.mktemp("peer")
     python = folder / "bin" / "python"
     try:
@@ -68,7 +68,9 @@ def test_the_peers_suite_passes(running: Appliance, mode: str, peers_python: Pat
         "PYTHONPATH": str(Path(__file__).parents[2]),  # for the command; the suite imports nothing of ours
         "PYTHONDONTWRITEBYTECODE": "1",  # the folder of the suite is not ours to write to
     }
-    command = [peers_python, "-m", "pytest", "-v", "-rfE", "--deselect", LEFT_OUT, "."]
+    # Where the real client is not to be had, ours has its name; it counts reasoning once, where the real one counts it twice.
+    without_client = ["--ignore", "test_60_sdk.py"] if peers_python == Path(sys.executable) else []
+    command = [peers_python, "-m", "pytest", "-v", "-rfE", "--deselect", LEFT_OUT, *without_client, "."]
     done = subprocess.run(command, cwd=SUITE, env=environment, capture_output=True, text=True, timeout=SECONDS_MAX)
 
     assert done.returncode == 0, done.stdout[-6000:] + done.stderr[-2000:]
