@@ -62,7 +62,7 @@ class Lane(layer.Layer):
 
     @property
     def is_busy(self) -> bool:
-        """Whether a request is being served here, or may be by the layers that took over."""
+        """Whether a request is being served here."""
         return self._stream is not None
 
     def handle_event(self, event: events.Event) -> Commands:
@@ -74,7 +74,7 @@ class Lane(layer.Layer):
 
     def _handle(self, event: events.Event) -> Commands:
         if self._stock is not None:
-            yield from self._pass_on(event)
+            yield from self._stock.handle_event(event)
         elif type(event) is events.DataReceived:
             if event.connection is self.context.client:
                 yield from self._read_client(event.data)
@@ -106,10 +106,6 @@ class Lane(layer.Layer):
         yield from self._stock.handle_event(events.Start())
         data, self._buffer = bytes(self._buffer), bytearray()
         yield from self._stock.handle_event(events.DataReceived(self.context.client, data))
-
-    def _pass_on(self, event: events.Event) -> Commands:
-        if self._stock is not None:
-            yield from self._stock.handle_event(event)
 
     # The client
 
@@ -241,7 +237,7 @@ class Lane(layer.Layer):
     # The provider
 
     def _find_provider(self, wanted: GetHttpConnection) -> Commands:
-        """Give the stream a connection: the one we have, or one that the worker keeps open, or a new one."""
+        """Give the stream a connection: one that the worker keeps open, or a new one."""
         yield from self._let_provider_go()
         provider = Server(address=wanted.address, tls=wanted.tls)
         self._wanted, self._provider, self._opening = wanted, provider, OpenProvider(provider)
@@ -284,22 +280,14 @@ class Lane(layer.Layer):
             self._answer_head_told = True
             yield from self._tell(ResponseHeaders(self._stream_id, answer.head, answer.complete and not answer.has_body))
         if body := answer.take_body():
-            yield from self._relay(body)
+            yield from self._tell(ResponseData(self._stream_id, body))
         if answer.complete and self._provider is provider:  # else the stream was cut meanwhile
             yield from self._answer_ended()
 
-    def _relay(self, body: bytes) -> Commands:
-        yield from self._tell(ResponseData(self._stream_id, body))
-
     def _answer_ended(self) -> Commands:
-        stream_id = self._stream_id
         self._answer.let_go()
-        if self._answer.reusable:
-            yield from self._let_provider_go()
-        elif self._provider is not None:
-            provider, self._provider = self._provider, None
-            yield commands.CloseConnection(provider)
-        yield from self._tell(ResponseEndOfMessage(stream_id))
+        yield from self._let_provider_go()
+        yield from self._tell(ResponseEndOfMessage(self._stream_id))
 
     def _provider_left(self) -> Commands:
         if self._answer.close():
@@ -308,9 +296,7 @@ class Lane(layer.Layer):
             yield from self._provider_failed("the provider closed the connection")
 
     def _provider_failed(self, reason: str) -> Commands:
-        provider, self._provider = self._provider, None
-        if provider is not None:
-            yield commands.CloseConnection(provider)
+        yield from self._let_provider_go()  # what has not ended cannot be used again: it is closed
         yield from self._tell(ResponseProtocolError(self._stream_id, reason, ErrorCode.GENERIC_SERVER_ERROR))
 
     def _let_provider_go(self) -> Commands:
