@@ -2,9 +2,23 @@
 
 from dataclasses import dataclass
 from datetime import datetime
+from typing import Final
 
 from ledger.entries import AccountId
 from ledger.errors import LedgerError
+
+NAME_LENGTH_MAX: Final = 200
+
+
+def checked_name(name: str | None) -> str | None:
+    """Return the name that a person gave to an account, token or key; an empty one is none.
+
+    Raises:
+        ValueError: it is not up to 200 printable characters.
+    """
+    if name is not None and (len(name) > NAME_LENGTH_MAX or not name.isprintable()):
+        raise ValueError(f"a name is at most {NAME_LENGTH_MAX} printable characters")
+    return name or None
 
 
 class KeyReused(LedgerError):

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from typing import Any, Final
 
 from ledger.account_changes import TOO_MUCH, AccountChanges
-from ledger.account_values import Account, Credit, KeyReused, NewAccount, Token
+from ledger.account_values import Account, Credit, KeyReused, NewAccount, Token, checked_name
 from ledger.change_rows import Change
 from ledger.changes import read_open_meta
 from ledger.entries import AccountId
@@ -20,7 +20,6 @@ from ledger.tokens import choose_shard, mint_token, new_token_id, parse_token
 
 __all__ = ["Account", "Accounts", "Credit", "KeyReused", "NewAccount", "Token"]
 
-NAME_LENGTH_MAX: Final = 200
 LIST_MAX: Final = 1000
 _DEPOSIT_CODE = re.compile(r"[0-9A-F]{16}")
 _TIER = re.compile(r"[a-z0-9][a-z0-9_-]{0,39}")
@@ -48,7 +47,7 @@ class Accounts(AccountChanges):
         token_id, public_id = new_token_id(), "org_" + secrets.token_hex(8)
         detail = {
             "kind": "open", "created_at": now_ms(), "public_id": public_id, "deposit_code": secrets.token_hex(8).upper(),
-            "name": _checked_name(name), "tier": tier, "token_id": token_id, "digest": token.digest,
+            "name": checked_name(name), "tier": tier, "token_id": token_id, "digest": token.digest,
         }  # fmt: skip
         fields = {
             "status": "active", "balance": "0", "held": "0", "holds": "0", "n": "0", "charged": "0", "org": public_id, "tier": tier, f"t:{token.digest}": "1",
@@ -132,7 +131,7 @@ class Accounts(AccountChanges):
         """Give an account a further api_token; return its text, which is kept nowhere, and its id."""
         text, token = mint_token(account.id, account.shard)
         token_id = new_token_id()
-        detail = {"kind": "token", "created_at": now_ms(), "token_id": token_id, "digest": token.digest, "name": _checked_name(name)}
+        detail = {"kind": "token", "created_at": now_ms(), "token_id": token_id, "digest": token.digest, "name": checked_name(name)}
         await self._change(account, f"token:{token_id}", {f"t:{token.digest}": "1"}, detail)
         return text, token_id
 
@@ -173,9 +172,3 @@ class Accounts(AccountChanges):
 def _account(row: Any) -> Account:
     fields = dict(row)
     return Account(**{name: fields[name] for name in Account.__dataclass_fields__})
-
-
-def _checked_name(name: str | None) -> str | None:
-    if name is not None and (len(name) > NAME_LENGTH_MAX or not name.isprintable()):
-        raise ValueError(f"a name is at most {NAME_LENGTH_MAX} printable characters")
-    return name or None

@@ -5,7 +5,7 @@ import secrets
 from typing import Final
 
 from ledger.account_changes import AccountChanges
-from ledger.account_values import Account
+from ledger.account_values import Account, checked_name
 from ledger.change_rows import Change
 from ledger.entries import AccountId
 from ledger.errors import TooManyKeys, UnknownKey, UnknownToken
@@ -19,7 +19,6 @@ __all__ = ["IngestKey", "KeyRow", "Keys", "NewKey", "mint_key", "parse_key"]
 KEY_PREFIX: Final = "plutus_sk_"
 SHOWN_CHARACTERS: Final = 4  # of the secret, so that a person can tell keys apart
 ACTIVE_MAX: Final = 200
-NAME_LENGTH_MAX: Final = 200
 _KEY = re.compile(KEY_PREFIX + r"([0-9a-hjkmnp-tv-z]{1,13})_([A-Za-z0-9_-]{43})")
 
 
@@ -55,14 +54,13 @@ class Keys(AccountChanges):
             TooManyKeys: it has as many as it may have at once.
             ValueError: the name is not up to 200 printable characters.
         """
-        if name is not None and (len(name) > NAME_LENGTH_MAX or not name.isprintable()):
-            raise ValueError(f"a name is at most {NAME_LENGTH_MAX} printable characters")
+        name = checked_name(name)
         async with journal_answers():
             if await self._pool.fetchval(SQL["count_keys"], account.id) >= ACTIVE_MAX:
                 raise TooManyKeys(f"an account has at most {ACTIVE_MAX} active keys; revoke one")
         text, key = mint_key(account.id, account.shard)
         key_id, prefix = "key_" + secrets.token_hex(8), text[: text.rindex("_", 0, -43) + 1 + SHOWN_CHARACTERS]
-        detail = {"kind": "key", "created_at": now_ms(), "key_id": key_id, "digest": key.digest, "name": name or None, "prefix": prefix}
+        detail = {"kind": "key", "created_at": now_ms(), "key_id": key_id, "digest": key.digest, "name": name, "prefix": prefix}
         change = Change(account=account.id, key=f"key:{key_id}", amount=0, fields={f"k:{key.digest}": key_id}, detail=detail)
         await self.record(account.shard, change)
         await self.apply(account.shard, required=True)
