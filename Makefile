@@ -11,6 +11,9 @@ TEST_PROCESSES ?= 2
 PARALLEL = -n $(TEST_PROCESSES) --dist loadfile --no-loadscope-reorder
 TEST_FLAGS ?=
 LOCK_FLAGS ?=
+# Imported once at the installation, so that their byte code is kept: pip keeps none for `-O`, which the roles run with, and where Python
+# is told to write none each of them would compile thousands of modules at every start.
+PROGRAMS = import addons.worker, chainwatch.__main__, cli.main, control.__main__, sandbox.__main__, sandbox.chain.__main__
 LOCK = $(BIN)/uv pip compile --quiet --universal --python-version 3.12 --generate-hashes \
 	--no-emit-index-url --no-emit-find-links --no-header $(LOCK_FLAGS)
 
@@ -75,4 +78,5 @@ $(VENV)/.locked: requirements-dev.lock deploy/find-python.sh
 
 $(VENV)/.project: $(VENV)/.locked pyproject.toml sdk/pyproject.toml
 	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps --no-build-isolation -e . -e ./sdk
+	@for optimised in "" -O; do env -u PYTHONDONTWRITEBYTECODE $(BIN)/python $$optimised -c '$(PROGRAMS)'; done
 	@touch $@
