@@ -4,7 +4,7 @@ import time
 
 from addons.exchange import Exchange, Kind
 from telemetry import metrics
-from telemetry.logs import log
+from telemetry.logs import log, log_figures, redact_text
 
 _EVENTS = {"settled": "request_settled", "voided": "request_voided", "failed": "request_failed"}
 
@@ -21,16 +21,20 @@ def close(exchange: Exchange) -> None:
         return
     seconds = time.monotonic() - exchange.started
     provider, model = exchange.provider or "none", exchange.rate.model if exchange.rate else "none"
-    metrics.requests_total.labels(provider=provider, model=model, status=str(exchange.status or "none")).inc()
+    metrics.labelled(metrics.requests_total, provider, model, str(exchange.status or "none")).inc()
     if exchange.provider is not None:
-        metrics.request_seconds.labels(provider=provider).observe(seconds)
+        metrics.labelled(metrics.request_seconds, provider).observe(seconds)
         _count_failure(exchange, exchange.provider)
         if exchange.sent_at is not None:
             metrics.added_latency_seconds.observe(exchange.sent_at - exchange.started)
     elif exchange.refusal_code:
         metrics.refusals_total.labels(code=exchange.refusal_code).inc()
     event = _EVENTS.get(exchange.ending or "", "request_refused" if exchange.refusal_code else "request_relayed")
-    log.info(event, **_fields(exchange), duration_ms=round(seconds * 1000))
+    fields = _fields(exchange) | {"duration_ms": round(seconds * 1000)}
+    if exchange.doubts:
+        log.info(event, **fields, doubts=list(exchange.doubts))  # a provider's words may be in them
+    else:
+        log_figures(event, fields)
 
 
 def _count_failure(exchange: Exchange, provider: str) -> None:
@@ -41,7 +45,7 @@ def _count_failure(exchange: Exchange, provider: str) -> None:
 
 
 def _fields(exchange: Exchange) -> dict[str, object]:
-    """Return what the line says: ids, figures and constant words, nothing that a caller wrote but the model's name."""
+    """Return what the line says: ids, figures and constant words; where a provider wrote a word, it is searched."""
     record = exchange.record
     fields: dict[str, object] = {
         "request_id": exchange.request_id,
@@ -55,7 +59,5 @@ def _fields(exchange: Exchange) -> dict[str, object]:
     }
     if record is not None:
         fields["charge"], fields["estimated"] = record.amount, record.estimated
-        fields["usage"] = [{"model": line.model, "input": line.input_tokens, "output": line.output_tokens} for line in record.lines]
-    if exchange.doubts:
-        fields["doubts"] = list(exchange.doubts)
+        fields["usage"] = [{"model": redact_text(line.model), "input": line.input_tokens, "output": line.output_tokens} for line in record.lines]
     return fields

@@ -8,7 +8,7 @@ page shows the one process it runs in. No label ever holds an account, a token o
 import os
 import threading
 from collections.abc import Iterable, Iterator
-from functools import partial
+from functools import lru_cache, partial
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 
@@ -101,6 +101,15 @@ ingest_events_total = Counter(
     "level5_ingest_events_total", "Reported usage events, by outcome (recorded, over_balance, over_free_limit, invalid).", ("outcome",)
 )
 registrations_total = Counter("level5_registrations_total", "Registrations, by outcome (created, limited, unavailable).", ("outcome",))
+
+
+LABELLED_MAX = 4096
+
+
+@lru_cache(maxsize=LABELLED_MAX)
+def labelled[Metric: (Counter, Gauge, Histogram)](metric: Metric, *values: str) -> Metric:
+    """Return a metric's child for these values, in the order of its labels. Finding it by `labels` costs more than counting."""
+    return metric.labels(*values)
 
 
 def prepare_metrics_folder(folder: Path) -> None:

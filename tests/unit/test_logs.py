@@ -14,7 +14,8 @@ TOKEN = f"l5_1ab2_{secrets.token_hex(32)}"
 
 
 @pytest.fixture(autouse=True)
-def _fresh_logging() -> Iterator[None]:
+def _fresh_logging(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    monkeypatch.setattr(logs, "_figure_lines", None)
     root, hook = logging.getLogger(), sys.excepthook
     handlers, level = list(root.handlers), root.level
     logs.configure_logs("info", "control")
@@ -153,3 +154,28 @@ def test_numbers_and_nothing_stay_what_they_are(capsys: pytest.CaptureFixture[st
     line = last_line(capsys)
 
     assert (line["charge"], line["ratio"], line["ok"], line["none"]) == (1, 0.5, True, None)
+
+
+def test_a_line_of_figures_has_the_same_shape_as_any_other(capsys: pytest.CaptureFixture[str]) -> None:
+    logs.get_log().info("request_settled", charge=330, usage=[{"input": 1}])
+    told = last_line(capsys)
+
+    logs.log_figures("request_settled", {"charge": 330, "usage": [{"input": 1}]})
+
+    line = last_line(capsys)
+    assert line | {"timestamp": told["timestamp"]} == told
+    assert len(str(line["timestamp"])) == len(str(told["timestamp"]))
+
+
+def test_no_token_reaches_a_line_of_figures_either(capsys: pytest.CaptureFixture[str]) -> None:
+    logs.log_figures("request_settled", {"model": TOKEN})
+
+    assert TOKEN not in capsys.readouterr().out
+
+
+def test_lines_of_figures_keep_to_the_level(capsys: pytest.CaptureFixture[str]) -> None:
+    logs.configure_logs("warning", "control")
+
+    logs.log_figures("request_settled", {"charge": 330})
+
+    assert capsys.readouterr().out == ""
