@@ -17,6 +17,8 @@ from typing import Any
 
 import httpx
 
+from tests.fakes.commands import run_command
+
 START_SECONDS_MAX = 60.0
 CLIENT = httpx.Client(timeout=30, verify=False)  # plain HTTP on loopback; a TLS context for each call is slow
 
@@ -121,9 +123,7 @@ class Appliance:
 
     def run(self, *arguments: str, check: bool = True) -> subprocess.CompletedProcess[str]:
         """Run a `level5` command as the operator does in a second terminal."""
-        done = subprocess.run(
-            [sys.executable, "-m", "cli.main", *arguments], env=self.environment, capture_output=True, text=True, stdin=subprocess.DEVNULL, timeout=120
-        )
+        done = run_command(*arguments, environment=self.environment)
         if check and done.returncode != 0:
             raise AssertionError(f"level5 {' '.join(arguments)} failed with {done.returncode}:\n{done.stdout}\n{done.stderr}")
         return done
