@@ -30,7 +30,6 @@ from control.schemas import (
     TransactionsAnswer,
     TransactionsQuery,
 )
-from control.usage_lane import UsageLane
 from control.usage_routes import USAGE_ROUTES
 from ledger.errors import LedgerError
 
@@ -149,7 +148,7 @@ def make_app(context: ControlContext) -> Starlette:
     routes = (*ROUTES, FAUCET_ROUTE) if context.settings.mode == "sandbox" else ROUTES
     app = Starlette(
         routes=[Route(endpoint.path, _named(endpoint, handler), methods=[endpoint.method]) for endpoint, handler in routes],
-        middleware=[Middleware(layer, https=context.public_url.startswith("https://")) for layer in (UsageLane, Envelope)],
+        middleware=[Middleware(Envelope, https=context.public_url.startswith("https://"))],
         exception_handlers={ApiError: answer_api_error, LedgerError: answer_ledger_error, HTTPException: answer_http_exception},
         lifespan=_watch,
     )

@@ -1,14 +1,15 @@
-"""The short way of `POST /v1/usage`: past router, request objects and the rest of the framework, which cost more than the work itself."""
+"""The short way of `POST /v1/usage`: past scopes, middleware and router, which cost more than the work itself."""
 
 import asyncio
-from typing import Any, Final, cast
+from typing import Any, Final
 
-from starlette.requests import Request
+from starlette.requests import ClientDisconnect, Request
 from starlette.responses import Response
-from starlette.types import ASGIApp, Receive, Scope, Send
+from starlette.types import Receive
+from uvicorn.protocols.http.httptools_impl import STATUS_LINE, RequestResponseCycle
 
-from control.context import ControlContext, context_of
-from control.ingest import BUSY, RETRY, answer_usage
+from control.context import context_of
+from control.ingest import BUSY, RETRY, Headers, UsageDoor, answer_usage
 from control.ingest_answers import Answer, error_answer
 from control.ingest_body import TOO_SLOW, Arrival, ClientGone
 from control.middleware import TRANSPORT_SECURITY
@@ -20,51 +21,54 @@ from telemetry.logs import get_log
 USAGE_PATH: Final = "/v1/usage"
 SECONDS_MAX: Final = 20.0  # for the body to arrive and the books to answer
 # What protects pages has no use here, and each header costs time.
-HEADERS: Final = ((b"content-type", b"application/json"), (b"x-content-type-options", b"nosniff"), (b"cache-control", b"no-store"))
+HEADERS: Final = b"content-type: application/json\r\nx-content-type-options: nosniff\r\ncache-control: no-store\r\n"
+STRICT_HEADERS: Final = HEADERS + b"strict-transport-security: " + TRANSPORT_SECURITY.encode() + b"\r\n"
 INTERNAL: Final = "internal error; nothing is known to be lost, try again"
 
 
-class UsageLane:
-    """Serves `POST /v1/usage` itself and passes everything else on."""
+class UsageCycle(RequestResponseCycle):
+    """One `POST /v1/usage` on its connection: uvicorn reads the request, the answer leaves in one write."""
 
-    def __init__(self, app: ASGIApp, *, https: bool = False) -> None:
-        self._app = app
-        self._headers = [*HEADERS, *([(b"strict-transport-security", TRANSPORT_SECURITY.encode())] if https else [])]
-        self._counters: dict[int, Any] = {}
+    door: UsageDoor
+    https = False
 
-    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Serve one request."""
-        if scope["type"] != "http" or scope["path"] != USAGE_PATH or scope["method"] != "POST":
-            await self._app(scope, receive, send)
-            return
+    async def run_asgi(self, app: object) -> None:  # noqa: ARG002  # the app has no part in it
+        """Serve the request; called by uvicorn where it would call the app."""
         request_id = new_request_id()
-        status = 0
         try:
-            answer = await _answer(scope, receive, request_id)
-            status = answer.status
-            await self._send(send, answer, request_id)
+            answer = await answer_in_time(self.door, dict(self.scope["headers"]), self.receive, request_id=request_id)  # type: ignore[arg-type]
         except ClientGone:
+            _count(0)
             return
-        finally:
-            counter = self._counters.get(status)
-            if counter is None:
-                counter = self._counters[status] = metrics.control_requests_total.labels(USAGE_PATH, str(status))
-            counter.inc()
+        _count(answer.status)
+        if self.flow.write_paused and not self.disconnected:
+            await self.flow.drain()  # a client that reads no answers gets no further ones
+        if not self.disconnected:
+            self._write(answer, request_id)
 
-    async def _send(self, send: Send, answer: Answer, request_id: RequestId) -> None:
+    def _write(self, answer: Answer, request_id: RequestId) -> None:
         body = answer.body.encode()
-        headers = [*self._headers, (b"x-request-id", request_id.encode()), (b"content-length", str(len(body)).encode())]
-        if answer.headers:
-            headers += [(name.lower().encode(), value.encode()) for name, value in answer.headers.items()]
-        await send({"type": "http.response.start", "status": answer.status, "headers": headers})
-        await send({"type": "http.response.body", "body": body})
+        self.keep_alive = self.keep_alive and answer.headers.get("Connection") != "close"
+        lines = [STATUS_LINE[answer.status], *(b"%b: %b\r\n" % header for header in self.default_headers), STRICT_HEADERS if self.https else HEADERS]
+        lines.append(b"x-request-id: %b\r\ncontent-length: %d\r\n" % (request_id.encode(), len(body)))
+        lines += [f"{name.lower()}: {value}\r\n".encode() for name, value in answer.headers.items() if name != "Connection"]
+        self.transport.write(b"".join((*lines, b"\r\n" if self.keep_alive else b"connection: close\r\n\r\n", body)))
+        self.response_complete = True
+        if not self.keep_alive:
+            self.transport.close()
+        self.on_response()
 
 
-async def _answer(scope: Scope, receive: Receive, request_id: RequestId) -> Answer:
-    context, arrival = cast("ControlContext", scope["app"].state.context), Arrival()
+async def answer_in_time(door: UsageDoor, headers: Headers, receive: Receive, *, request_id: RequestId) -> Answer:
+    """Answer a report whatever happens, and before anybody has to wait for ever.
+
+    Raises:
+        ClientGone: there is nobody to answer; nothing was recorded.
+    """
+    arrival = Arrival()
     try:
         async with asyncio.timeout(SECONDS_MAX):
-            return await answer_usage(context.usage, dict(scope["headers"]), receive, request_id=request_id, arrival=arrival)
+            return await answer_usage(door, headers, receive, request_id=request_id, arrival=arrival)
     except TimeoutError:
         if not arrival.complete:
             return error_answer(408, TOO_SLOW, headers={"Connection": "close"})
@@ -78,7 +82,20 @@ async def _answer(scope: Scope, receive: Receive, request_id: RequestId) -> Answ
 
 
 async def report_usage(request: Request) -> Response:
-    """Answer a report where the app is served without its lane."""
+    """Answer a report where another server than ours serves the app."""
     request_id = RequestId(request.scope.get("level5.request_id") or new_request_id())
-    answer = await answer_usage(context_of(request).usage, dict(request.scope["headers"]), request.receive, request_id=request_id, arrival=Arrival())
+    try:
+        answer = await answer_in_time(context_of(request).usage, dict(request.scope["headers"]), request.receive, request_id=request_id)
+    except ClientGone as error:
+        raise ClientDisconnect from error
     return Response(answer.body, answer.status, headers=dict(answer.headers), media_type="application/json")
+
+
+_counters: Final[dict[int, Any]] = {}
+
+
+def _count(status: int) -> None:
+    counter = _counters.get(status)
+    if counter is None:
+        counter = _counters[status] = metrics.control_requests_total.labels(USAGE_PATH, str(status))
+    counter.inc()

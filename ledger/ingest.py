@@ -1,4 +1,4 @@
-"""Usage ingest: events that others report, charged to the account of an ingest key by one script a request.
+"""Usage ingest: events that others report, charged to the account of an ingest key, each request as one change of the books.
 
 A request is recorded once, under its id: the shard remembers what became of it for longer than any repeat of a call
 takes, and the journal for ever. A call that meets a shard in a new epoch asks the journal before it charges anything.
@@ -12,15 +12,14 @@ from ledger.balances import Balances
 from ledger.changes import read_open_meta, wait_posted
 from ledger.entries import AccountId, RequestId
 from ledger.errors import AccountExhausted, BooksUnderPressure, BrokenInvariant, InactiveAccount, LedgerError, RequestEnded, ShardClosed, UnknownKey
-from ledger.ingest_outcomes import outcome_of_answer, outcome_of_record
-from ledger.ingest_values import BALANCE_MIN, IngestKey, IngestOutcome, IngestPolicy, IngestStanding, UsageItem
+from ledger.ingest_groups import ChargeGroups
+from ledger.ingest_outcomes import outcome_of_charged, outcome_of_record
+from ledger.ingest_values import Charged, IngestKey, IngestOutcome, IngestPolicy, IngestStanding, UsageItem
 from ledger.journal import Pool, journal_answers, now_ms
 from ledger.postings import key_digest
 from ledger.queries import SQL
-from ledger.shard_link import Answer
 from ledger.usage_record import ClaimMark, UsageDraft, UsageRecord, draft_usage
 
-REMEMBERED_MS: Final = 60_000  # how long the shard knows a request: a call and its repeats take a few seconds
 ENDED_MS: Final = 900_000  # how long it refuses one that was given up on: far longer than a call can be late
 POSTED_SECONDS_MAX: Final = 5.0
 EPOCHS_MAX: Final = 2
@@ -30,7 +29,7 @@ class Ingest:
     """Charges reported usage. Any method may raise BalanceUnavailable (the outcome is unknown)."""
 
     def __init__(self, pool: Pool, balances: Balances) -> None:
-        self._pool, self._balances = pool, balances
+        self._pool, self._balances, self._groups = pool, balances, ChargeGroups(balances)
 
     @property
     def balances(self) -> Balances:
@@ -46,7 +45,7 @@ class Ingest:
             BalanceUnavailable: Redis did not answer, or the shard is not open.
         """
         answer = await self._balances.run("check_key", key.shard, key.account, key.digest)
-        _require_ok(answer)
+        _require_ok(answer[0].decode(), balance=answer[3])
         tier, org_id = await self._identity(key.account, answer[6].decode(), answer[7].decode())
         return IngestStanding(
             key_id=answer[8].decode(), org_id=org_id, tier=tier, tokens_mtd=answer[9], balance=answer[3], available=answer[4], funded=bool(answer[10])
@@ -85,7 +84,7 @@ class Ingest:
         for attempt in range(EPOCHS_MAX):
             used = epoch if epoch is not None else await self._epoch(key.shard)
             try:
-                answer = await self._charge(key, request_id, draft, policy=policy, epoch=used, claimed=bool(claims))
+                charged = await self._charge(key, request_id, draft, policy=policy, epoch=used, claimed=bool(claims))
             except ShardClosed:
                 if epoch is not None or attempt == EPOCHS_MAX - 1 or self._balances.epoch(key.shard) <= used:
                     raise
@@ -95,8 +94,8 @@ class Ingest:
                 if record is not None:
                     return await self.outcome_of(key.account, record, policy=policy)
             else:
-                tier, org_id = await self._identity(key.account, answer[8].decode(), answer[9].decode())
-                return outcome_of_answer(answer, request_id, items, policy=policy, tier=tier, org_id=org_id)
+                tier, org_id = await self._identity(key.account, charged.tier, charged.org_id)
+                return outcome_of_charged(charged, request_id, items, policy=policy, tier=tier, org_id=org_id)
         raise ShardClosed(key.shard)
 
     async def is_recorded(self, key: IngestKey, request_id: RequestId) -> UsageRecord | None:
@@ -117,15 +116,10 @@ class Ingest:
         tier, org_id = await self._identity(account, "", "")
         return outcome_of_record(record, policy=policy, tier=tier, org_id=org_id)
 
-    async def _charge(self, key: IngestKey, request_id: RequestId, draft: UsageDraft, *, policy: IngestPolicy, epoch: int, claimed: bool) -> Answer:
-        limits = "".join(f",{tier}:{'' if limit is None else limit}" for tier, limit in policy.tracked_limits.items())
-        answer = await self._balances.run(
-            "charge_usage", key.shard, key.account, key.digest, request_id, draft.head, draft.items, draft.tokens, draft.cost,
-            int(policy.block_over_balance), int(policy.block_over_free_limit), f"{limits},", policy.outbox_max, REMEMBERED_MS, -BALANCE_MIN,
-            int(claimed), epoch=epoch,
-        )  # fmt: skip
-        _require_ok(answer)
-        return answer
+    async def _charge(self, key: IngestKey, request_id: RequestId, draft: UsageDraft, *, policy: IngestPolicy, epoch: int, claimed: bool) -> Charged:
+        charged = await self._groups.charge(key, request_id, draft, policy=policy, epoch=epoch, claimed=claimed)
+        _require_ok(charged.status, balance=charged.balance)
+        return charged
 
     async def _epoch(self, shard: int) -> int:
         return self._balances.epoch(shard) or (await read_open_meta(self._balances, shard)).epoch
@@ -148,10 +142,9 @@ class Ingest:
         return row["tier"], row["public_id"]
 
 
-def _require_ok(answer: Answer) -> None:
-    status = answer[0].decode()
+def _require_ok(status: str, *, balance: int) -> None:
     if status not in ("ok", "duplicate"):
-        raise _refusal(status, balance=answer[3])
+        raise _refusal(status, balance=balance)
 
 
 def _refusal(status: str, *, balance: int) -> LedgerError:

@@ -4,7 +4,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 from ledger.entries import RequestId
-from ledger.ingest_values import IngestOutcome, IngestPolicy, ItemOutcome, UsageItem, event_id
+from ledger.ingest_values import Charged, IngestOutcome, IngestPolicy, ItemOutcome, UsageItem, event_id
 from ledger.money import AMOUNT_MAX
 from ledger.usage_record import UsageRecord
 
@@ -35,18 +35,16 @@ class _Running:
         )
 
 
-def outcome_of_answer(
-    answer: Sequence[bytes | int], request_id: RequestId, items: Sequence[UsageItem], *, policy: IngestPolicy, tier: str, org_id: str
-) -> IngestOutcome:
-    """Read what `charge_usage` answered: status, seq, posted, balance, available, n, month's tokens before, mask, tier, org, funded."""
-    mask = _text(answer[7]) or RECORDED * len(items)
+def outcome_of_charged(charged: Charged, request_id: RequestId, items: Sequence[UsageItem], *, policy: IngestPolicy, tier: str, org_id: str) -> IngestOutcome:
+    """Read what `charge_usage` answered."""
+    mask = charged.mask or RECORDED * len(items)
     events = [(item.line, mark, item.tokens, item.cost) for item, mark in zip(items, mask, strict=True)]
     paid = sum(cost for _, mark, _, cost in events if mark == RECORDED)
-    running = _Running(int(answer[3]) + paid, int(answer[4]) + paid, int(answer[6]), policy.tracked_limit(tier), bool(answer[10]))
+    running = _Running(charged.balance + paid, charged.available + paid, charged.used, policy.tracked_limit(tier), charged.funded)
     outcomes = tuple(running.take(request_id, line, mark=mark, tokens=tokens, cost=cost) for line, mark, tokens, cost in events)
     return IngestOutcome(
         items=outcomes, tokens_mtd=running.used, tracked_limit=running.limit, balance=running.balance, available=running.available, tier=tier,
-        org_id=org_id, repeated=answer[0] == b"duplicate",
+        org_id=org_id, repeated=charged.status == "duplicate",
     )  # fmt: skip
 
 
@@ -68,7 +66,3 @@ def _events(record: UsageRecord) -> Iterator[tuple[int, str, UsageItem | None]]:
     by_line = {item.line: item for item in record.items}
     for line, mark in zip(record.lines, record.mask or RECORDED * len(record.lines), strict=True):
         yield line, mark, by_line.get(line)
-
-
-def _text(value: bytes | int) -> str:
-    return value.decode() if isinstance(value, bytes) else ""

@@ -66,9 +66,31 @@ class IngestPolicy:
     tracked_limits: Mapping[str, int | None]
     outbox_max: int
 
+    @property
+    def limits_text(self) -> str:
+        """The limits as the script that charges reads them: `,free:10000,pro:,`."""
+        return "".join(f",{tier}:{'' if limit is None else limit}" for tier, limit in self.tracked_limits.items()) + ","
+
     def tracked_limit(self, tier: str) -> int | None:
         """Return the tokens a month of a tier; one that is not configured has the free tier's."""
         return self.tracked_limits[tier] if tier in self.tracked_limits else self.tracked_limits.get(FREE_TIER)
+
+
+@dataclass(frozen=True, slots=True)
+class Charged:
+    """What the script answered to one request: microunits after it, the month's tokens before it, and a mark for each event where some were refused.
+
+    `funded` tells that the account ever had money; tier and org are empty where the shard does not say them.
+    """
+
+    status: str
+    used: int
+    mask: str
+    balance: int
+    available: int
+    tier: str
+    org_id: str
+    funded: bool
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
