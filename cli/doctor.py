@@ -103,17 +103,21 @@ def check_prices(settings: Settings) -> Iterator[Finding]:
 
 
 def check_providers(settings: Settings) -> Iterator[Finding]:
-    """Ask each provider whether it takes the operator's key."""
+    """Ask each provider whether it takes the operator's keys."""
     for name in ProvidersSettings.model_fields:
         provider: ProviderSettings = getattr(settings.providers, name)
-        if provider.api_key is None:
+        if not provider.keys:
             yield Finding(name, "warning", f"off: no key (LEVEL5_PROVIDERS__{name.upper()}__API_KEY)")
-        else:
-            yield ask_provider(name, provider, provider.api_key.get_secret_value())
+        for position, key in enumerate(provider.keys, start=1):
+            yield ask_provider(name if len(provider.keys) == 1 else f"{name} key {position}", provider, key)
+        fallback = getattr(provider, "fallback", None)
+        if fallback is not None and not getattr(settings.providers, fallback).keys:
+            yield Finding(name, "fault", f"its fallback {fallback} is off: no key (LEVEL5_PROVIDERS__{fallback.upper()}__API_KEY)")
 
 
-def ask_provider(name: str, provider: ProviderSettings, key: str) -> Finding:
-    """List the provider's models with the operator's key, which costs nothing."""
+def ask_provider(title: str, provider: ProviderSettings, key: str) -> Finding:
+    """List the provider's models with the operator's key, which costs nothing. A title begins with the provider's name."""
+    name = title.split(" ", 1)[0]
     credentials = {"x-api-key": key, "anthropic-version": "2023-06-01"} if name == "anthropic" else {"authorization": f"Bearer {key}"}
     # OpenRouter lists its models to anybody; its key has an address of its own.
     path = "/v1/key" if name == "openrouter" and "openrouter.ai" in provider.base_url else "/v1/models"
@@ -121,13 +125,13 @@ def ask_provider(name: str, provider: ProviderSettings, key: str) -> Finding:
     context = ssl.create_default_context(cafile=str(provider.ca_file) if provider.ca_file else None)
     try:
         with urllib.request.urlopen(request, timeout=PROVIDER_SECONDS_MAX, context=context):  # noqa: S310  # the settings admit http(s) only
-            return Finding(name, "ok", f"{provider.base_url} takes the key")
+            return Finding(title, "ok", f"{provider.base_url} takes the key")
     except urllib.error.HTTPError as error:
         if error.code in {401, 403}:
-            return Finding(name, "fault", f"{provider.base_url} refuses the key (status {error.code})")
-        return Finding(name, "warning", f"{provider.base_url} answered with status {error.code}")
+            return Finding(title, "fault", f"{provider.base_url} refuses the key (status {error.code})")
+        return Finding(title, "warning", f"{provider.base_url} answered with status {error.code}")
     except OSError as error:
-        return Finding(name, "fault", f"{provider.base_url} cannot be reached: {getattr(error, 'reason', error)}")
+        return Finding(title, "fault", f"{provider.base_url} cannot be reached: {getattr(error, 'reason', error)}")
 
 
 def check_deposits(settings: Settings, *, running: bool) -> list[Finding]:

@@ -29,7 +29,7 @@ def own_version() -> str:
 
 def missing_keys(settings: Settings) -> list[str]:
     """Return the providers that are off because the operator gave no key."""
-    return [name for name in ProvidersSettings.model_fields if getattr(settings.providers, name).api_key is None]
+    return [name for name in ProvidersSettings.model_fields if not getattr(settings.providers, name).keys]
 
 
 def own_command() -> str:

@@ -5,7 +5,7 @@ from typing import Annotated, Final, Literal
 
 from pydantic import AfterValidator, Field, NonNegativeInt, SecretStr, field_validator
 
-from config.sections import Section
+from config.sections import Section, join_items
 from ledger.base58 import KEY_BYTES, decode_exactly
 
 RPC_ADDRESS: Final = re.compile(r"https?://[A-Za-z0-9.\-\[\]:@_~%]+([/?][\x21-\x2b\x2d-\x7e]*)?")
@@ -38,14 +38,6 @@ def require_solana_address(value: str) -> str:
     return value
 
 
-def join_addresses(value: object) -> object:
-    """Return addresses, a list or a text with commas, as one text without blanks; anything else is left to the model."""
-    if isinstance(value, SecretStr):
-        value = value.get_secret_value()
-    items = value.split(",") if isinstance(value, str) else value
-    return ",".join(item.strip() for item in map(str, items) if item.strip()) if isinstance(items, list | tuple) else items
-
-
 SolanaAddress = Annotated[str, Field(max_length=44), AfterValidator(require_solana_address)]
 
 
@@ -74,7 +66,7 @@ class ChainSettings(Section):
     @field_validator("rpc_urls", mode="before")
     @classmethod
     def _join(cls, value: object) -> object:
-        return join_addresses(value)
+        return join_items(value)
 
     @field_validator("rpc_urls")
     @classmethod

@@ -13,6 +13,16 @@ Port = Annotated[int, Field(ge=1, le=65535)]
 AbsolutePath = Annotated[Path, AfterValidator(lambda path: Path(os.path.abspath(path.expanduser())))]  # noqa: PTH100  # resolve() would follow links
 HTTP_ADDRESS = re.compile(r"https?://[A-Za-z0-9.\-\[\]:]+(/[A-Za-z0-9._~/\-]*)?")
 
+KEYS_MAX = 16
+
+
+def join_items(value: object) -> object:
+    """Return several secrets, a list or a text with commas, as one text without blanks; anything else is left to the model."""
+    if isinstance(value, SecretStr):
+        value = value.get_secret_value()
+    items = value.split(",") if isinstance(value, str) else value
+    return (",".join(item.strip() for item in map(str, items) if item.strip()) or None) if isinstance(items, list | tuple) else items
+
 
 class Section(BaseModel):
     """A group of settings: no unknown keys, never changed after reading."""
@@ -68,12 +78,27 @@ class SandboxSettings(Section):
 
 
 class ProviderSettings(Section):
-    """One provider: where it is and the operator's key for it."""
+    """One provider: where it is, the operator's keys for it, and what is done when it fails."""
 
     base_url: str = Field(description="The part of its address before /v1.")
-    api_key: SecretStr | None = Field(default=None, description="The operator's key; without it the provider is off.")
+    api_key: SecretStr | None = Field(default=None, description="The operator's key; without any the provider is off.")
+    api_keys: SecretStr | None = Field(default=None, description="Further keys, separated by commas, for when one is refused, out of credit or limited.")
+    key_rest_seconds: float = Field(default=300.0, gt=0, le=86_400, description="How long a key that was refused or is out of credit is left alone.")
     include_usage: bool = Field(default=True, description="Ask for usage in streams that did not ask (OpenAI format).")
     ca_file: AbsolutePath | None = Field(default=None, description="Certificate authority to trust instead of the public ones.")
+    connect_seconds_max: float | None = Field(default=None, gt=0, description="Time to reach it and agree on TLS; without it the gateway's.")
+    first_byte_seconds_max: float | None = Field(default=None, gt=0, description="Time until its answer begins; without it the gateway's.")
+    stall_seconds_max: float | None = Field(default=None, gt=0, description="Silence allowed within its answer; without it the gateway's.")
+    retries: NonNegativeInt = Field(default=0, le=10, description="Repeats of a request that failed before its answer began.")
+    retry_pause_seconds_max: float = Field(
+        default=8.0, gt=0, le=30, description="Longest pause before a repeat; where the provider asks for a longer one there is none."
+    )
+
+    @property
+    def keys(self) -> tuple[str, ...]:
+        """The operator's keys, in the order in which they are tried, each once."""
+        single = [self.api_key.get_secret_value()] if self.api_key else []
+        return tuple(dict.fromkeys([*single, *(self.api_keys.get_secret_value().split(",") if self.api_keys else ())]))
 
     @field_validator("base_url")
     @classmethod
@@ -82,7 +107,12 @@ class ProviderSettings(Section):
             raise ValueError("must be an http(s) address such as https://api.anthropic.com")
         return value.rstrip("/")
 
-    @field_validator("api_key")
+    @field_validator("api_keys", mode="before")
+    @classmethod
+    def _join(cls, value: object) -> object:
+        return join_items(value)
+
+    @field_validator("api_key", "api_keys")
     @classmethod
     def _fits_into_a_header(cls, value: SecretStr | None) -> SecretStr | None:
         # A key with a line break would become a header of its own; one that is only blanks is a slip of the pen.
@@ -90,14 +120,29 @@ class ProviderSettings(Section):
             raise ValueError("must be printable ASCII without blanks")
         return value
 
+    @field_validator("api_keys")
+    @classmethod
+    def _are_not_too_many(cls, value: SecretStr | None) -> SecretStr | None:
+        if value is not None and value.get_secret_value().count(",") >= KEYS_MAX:
+            raise ValueError(f"must be at most {KEYS_MAX} keys")
+        return value
 
-class AnthropicSettings(ProviderSettings):
+
+class DirectSettings(ProviderSettings):
+    """A provider whose models another one offers as well."""
+
+    fallback: Literal["openrouter"] | None = Field(
+        default=None, description="Who serves the same model when this provider fails; charged at that provider's rate."
+    )
+
+
+class AnthropicSettings(DirectSettings):
     """Anthropic."""
 
     base_url: str = Field(default="https://api.anthropic.com", description="The part of its address before /v1.")
 
 
-class OpenAISettings(ProviderSettings):
+class OpenAISettings(DirectSettings):
     """OpenAI."""
 
     base_url: str = Field(default="https://api.openai.com", description="The part of its address before /v1.")

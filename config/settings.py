@@ -186,7 +186,7 @@ def refuse_real_provider(name: str, provider: ProviderSettings) -> None:
     """Raise ValueError where a sandbox would reach a real provider or hold a real key."""
     if not _is_of_this_machine(provider.base_url):
         raise ValueError(f"providers.{name}.base_url {provider.base_url} is not on this machine: sandbox mode reaches simulated providers only")
-    if provider.api_key is not None and provider.api_key.get_secret_value().startswith(REAL_KEY_PREFIX):
+    if any(key.startswith(REAL_KEY_PREFIX) for key in provider.keys):
         raise ValueError(f"providers.{name}.api_key looks like a real key: sandbox mode refuses real keys, unset it")
 
 

@@ -16,8 +16,8 @@ DENOMINATION: Final = "microunits (6 decimals, 1 USDC = 1_000_000)"
 def configured_providers(settings: Settings) -> frozenset[str]:
     """Return the providers that the operator has a key for."""
     providers = settings.providers
-    keys = {"anthropic": providers.anthropic.api_key, "openai": providers.openai.api_key, "openrouter": providers.openrouter.api_key}
-    return frozenset(name for name, key in keys.items() if key is not None)
+    sections = {"anthropic": providers.anthropic, "openai": providers.openai, "openrouter": providers.openrouter}
+    return frozenset(name for name, section in sections.items() if section.keys)
 
 
 def pricing(rates: Iterable[Rate], *, rate_card: str, providers: frozenset[str]) -> PricingAnswer:

@@ -222,3 +222,40 @@ def test_a_relative_path_is_taken_from_the_folder_of_the_one_who_gave_it(monkeyp
     monkeypatch.chdir(tmp_path)
 
     assert load_settings({"rates": "my.toml", "home": "here"}, environment={}).rates == tmp_path / "my.toml"
+
+
+def test_a_providers_keys_are_the_single_one_and_then_the_others_each_once() -> None:
+    environment = {"LEVEL5_PROVIDERS__OPENAI__API_KEY": "one", "LEVEL5_PROVIDERS__OPENAI__API_KEYS": "two, one ,three,"}
+
+    settings = load_settings(environment=environment)
+
+    assert settings.providers.openai.keys == ("one", "two", "three")
+    assert settings.providers.anthropic.keys == ()
+    assert "two" not in repr(settings.providers.openai)
+    assert load_settings(environment=settings_environment(settings)) == settings
+
+
+def test_several_keys_alone_switch_a_provider_on() -> None:
+    assert load_settings(environment={"LEVEL5_PROVIDERS__OPENAI__API_KEYS": "one"}).providers.openai.keys == ("one",)
+
+
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [
+        ("OPENAI__API_KEYS", "one,t wo"),
+        ("OPENAI__API_KEYS", ",".join(str(number) for number in range(17))),
+        ("OPENAI__RETRIES", "11"),
+        ("OPENAI__RETRY_PAUSE_SECONDS_MAX", "31"),
+        ("OPENAI__FIRST_BYTE_SECONDS_MAX", "0"),
+        ("OPENAI__FALLBACK", "anthropic"),
+        ("OPENROUTER__FALLBACK", "openai"),
+    ],
+)
+def test_resilience_has_bounds(name: str, value: str) -> None:
+    with pytest.raises(SettingsError, match=name.rpartition("__")[2].lower() if name != "OPENROUTER__FALLBACK" else "not a setting"):
+        load_settings(environment={f"LEVEL5_PROVIDERS__{name}": value})
+
+
+def test_a_sandbox_refuses_a_real_key_among_several() -> None:
+    with pytest.raises(SettingsError, match="real key"):
+        load_settings(environment={"LEVEL5_MODE": "sandbox", "LEVEL5_PROVIDERS__OPENAI__API_KEYS": "sandbox-one," + "sk-" + "x"})
