@@ -6,7 +6,8 @@ only this function, and what goes upstream is the path written here, never the c
 
 import re
 import string
-from dataclasses import dataclass, field
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
 from enum import StrEnum
 
 TARGET_CHARACTERS_MAX = 8192
@@ -145,6 +146,41 @@ def classify(method: str, target: str, *, anthropic: bool = False) -> Route | Co
     return _classify_bare(method, segments, query, anthropic=anthropic)
 
 
+def classify_forwarded(method: str, target: str, *, bases: Mapping[str, str]) -> Route:
+    """Return what a request asks for that its client means to send to a provider's own host.
+
+    `bases` holds the providers there and what stands before their `/v1` ("/api" at OpenRouter); the path decides among them, and
+    the model where two share a place. No token is read from such a path, and nothing but provider paths is found.
+
+    Raises:
+        RequestRefused: as in `classify`, in the dialect that the host speaks.
+    """
+    pinned = next(iter(bases)) if len(bases) == 1 else None
+    try:
+        segments, query = _split_target(target)
+        pinned, rest = _strip_provider_base(segments, bases)
+        route = _provider_route(method, rest, query, token_text=None, pinned=pinned, anthropic=pinned == "anthropic")
+    except RequestRefused as refused:
+        refused.dialect = refused.dialect or (Dialect(pinned) if pinned else None)
+        raise
+    # A provider speaks its own dialect on all of its paths, but for those that it has taken over from another.
+    if pinned is None or route.dialect is Dialect.ANTHROPIC or (pinned == "anthropic" and rest[:1] == ["chat"]):
+        return route
+    return replace(route, dialect=Dialect(pinned))
+
+
+def _strip_provider_base(segments: list[str], bases: Mapping[str, str]) -> tuple[str | None, list[str]]:
+    """Return the provider whose base the path begins with, None where there are two, and the path below `/v1`; raise 404 where there is none."""
+    places = {provider: [segment for segment in base.split("/") if segment] for provider, base in bases.items()}
+    length = max((len(place) for place in places.values() if segments[: len(place)] == place), default=None)
+    rest = segments[length:]
+    if length is None or (rest and rest[0] != "v1"):
+        expected = " or ".join(f"{base}/v1/..." for base in sorted(set(bases.values())))
+        raise RequestRefused(404, "not_found", message=f"This path is not served; paths at this host begin with {expected}. {_SERVED_HINT}")
+    found = [provider for provider, place in places.items() if place == segments[:length]]
+    return (found[0] if len(found) == 1 else None), rest[1:]
+
+
 def _split_target(target: str) -> tuple[list[str], str]:
     """Return the path's decoded segments and the raw query.
 
@@ -243,7 +279,7 @@ def _family(first: str | None, *, anthropic: bool, pinned: str | None = None) ->
     """
     if first in _ANTHROPIC_ONLY:
         return Dialect.ANTHROPIC
-    if pinned:
+    if pinned == "openrouter":
         return Dialect.OPENROUTER
     shared = (first,) not in _POSTED and first != "chat"
     return Dialect.ANTHROPIC if anthropic and shared else Dialect.OPENAI
