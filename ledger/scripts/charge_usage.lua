@@ -21,7 +21,7 @@ local present = math.max(month, month_of(now)) -- a clock that was set back open
 local used = present == month and tonumber(fields[9] or 0) or 0
 local blocks_money = ARGV[4] == '1' and funded
 local before = {seq = seq, balance = balance, n = n, used = used}
-local claimed, fault
+local claimed
 
 local limit
 if ARGV[5] == '1' then
@@ -73,20 +73,16 @@ local function first_that_fit(items, tokens, cost)
   return tokens, cost, string.gsub(table.concat(kept, '\n'), ',$', ''), table.concat(marks)
 end
 
--- Append a request to the outbox: what alone can fail, because an entry is there already. The figures of the account follow once for all.
+-- Append a request to the outbox. The first one of a call can fail, where the outbox has its id already, and then nothing has changed yet;
+-- the ids of the others follow. The figures are moved once for all, behind the last.
 local function append(request_id, head, items, mask, tokens, cost)
   local paid = balance - cost
   local detail = head .. items .. '],"available":' .. text(paid - held) .. ',"balance":' .. text(paid) .. ',"funded":' .. (funded and '1' or '0')
     .. ',"key":"' .. key_id .. '","mask":"' .. mask .. '","month":' .. text(present) .. ',"used":' .. text(used) .. '}'
-  local added = redis.pcall('XADD', prefix .. 'out', text(seq + 1) .. '-0', 'kind', 'usage', 'key', 'usage:' .. request_id, 'account', account,
+  redis.call('XADD', prefix .. 'out', text(seq + 1) .. '-0', 'kind', 'usage', 'key', 'usage:' .. request_id, 'account', account,
     'n', cost > 0 and text(n + 1) or '', 'amount', text(-cost), 'balance', text(paid), 'at', text(now), 'epoch', meta[1], 'due', '', 'detail', detail)
-  if type(added) == 'table' and added.err then
-    fault = added
-    return false
-  end
   seq, balance, n = seq + 1, paid, cost > 0 and n + 1 or n
   used = used + math.min(tokens, AMOUNT_END - 1 - used)
-  return true
 end
 
 local function charge(at)
@@ -108,19 +104,16 @@ local function charge(at)
     return answer('ok', had, mask, balance, balance - held)
   elseif cost > 0 and balance - cost < -debt_max then
     return answer('exhausted', had, '', balance, balance - held)
-  elseif append(request_id, ARGV[at + 1], items, mask, tokens, cost) then
-    claimed = ARGV[at + 5] == '1' and seq or claimed
-    redis.call('SET', memory, text(had) .. ':' .. text(balance) .. ':' .. text(balance - held) .. ':' .. mask, 'PX', remember_ms)
-    return answer('ok', had, mask, balance, balance - held)
   end
+  append(request_id, ARGV[at + 1], items, mask, tokens, cost)
+  claimed = ARGV[at + 5] == '1' and seq or claimed
+  redis.call('SET', memory, text(had) .. ':' .. text(balance) .. ':' .. text(balance - held) .. ':' .. mask, 'PX', remember_ms)
+  return answer('ok', had, mask, balance, balance - held)
 end
 
 local answers = {}
 for at = FIRST, #ARGV, WIDTH do
   answers[#answers + 1] = charge(at)
-  if fault then
-    break
-  end
 end
 if seq > before.seq then
   redis.call('HINCRBY', KEYS[1], 'seq', seq - before.seq)
@@ -136,8 +129,5 @@ if seq > before.seq then
   if claimed then
     redis.call('HSET', KEYS[1], 'claimed', text(claimed))
   end
-end
-if fault then
-  return fault
 end
 return {'ok', seq, posted, tier, fields[7] or '', funded and 1 or 0, unpack(answers)}

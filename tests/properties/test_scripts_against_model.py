@@ -4,6 +4,7 @@ After every step both must have given the same answer; after every run the figur
 auditor finds who reads nothing but the outbox.
 """
 
+import asyncio
 import json
 import random
 import re
@@ -18,14 +19,14 @@ from shard_model import Account, Closed, RedisShard
 import ledger.shard_link
 from ledger.balances import AccountRow, Balances, Hold, HoldPolicy, Renewal, connect_redis
 from ledger.entries import AccountId, ChargeRecord, RequestId, UsageLine
-from ledger.errors import BalanceUnavailable, HoldEnded, HoldUnknown, InsufficientFunds, RequestEnded, ShardClosed
+from ledger.errors import BalanceUnavailable, HoldEnded, HoldUnknown, InsufficientFunds, ShardClosed
 from ledger.holds import OutboxEntry
-from ledger.ingest import Ingest
+from ledger.ingest_groups import ChargeGroups
 from ledger.ingest_values import COST_MAX, IngestKey, IngestPolicy, UsageItem
 from ledger.money import Microunits
 from ledger.shard_link import epoch_prefix
 from ledger.tokens import ApiToken, mint_token
-from ledger.usage_record import UsageRecord
+from ledger.usage_record import UsageRecord, draft_usage
 
 SHARD = 3
 LINE_MAX = 40
@@ -169,32 +170,36 @@ class Pair:
         assert await self.real.expire(SHARD) == len(chosen)
 
     async def report(self) -> None:
-        """Report some usage, or what was reported before, or what somebody has given up on."""
-        account = self.random.choice(ACCOUNTS)
-        events = [(self.random.randint(0, 20), min(COST_MAX, self.amount(60)) * self.random.randint(0, 1)) for _ in range(self.random.randint(1, 6))]
+        """Let some reports of one key travel together: new ones, some of before, and some that were given up on."""
+        account, limit, blocks = self.random.choice(ACCOUNTS), self.random.choice((None, 100, 400)), self.random.random() < 0.8
+        policy = IngestPolicy(block_over_balance=blocks, block_over_free_limit=limit is not None, tracked_limits={"pro": None, "free": limit}, outbox_max=10**9)
+        key, groups = IngestKey(account, SHARD, self.token(account).digest), ChargeGroups(self.real)
+        expected, calls = [], []
+        for _ in range(self.random.choice((1, 1, 2, 5))):
+            request, events = await self.some_report(account)
+            expected.append((*self.model.report(self.model.epoch, account, request, events, limit=limit, block_balance=blocks), events))
+            items = [UsageItem(line=line, provider="p[", model="m,\n", task_type="t", source="s", occurred_at=0, input_tokens=tokens // 2,
+                               reasoning_tokens=tokens - tokens // 2, cost=cost) for line, (tokens, cost) in enumerate(events)]  # fmt: skip
+            draft = draft_usage(request, items, at=0, rate_card="", markup=False, claims=())
+            calls.append(groups.charge(key, request, draft, policy=policy, epoch=self.model.epoch, claimed=False))
+        for charged, (status, mask, used, balance, events) in zip(await asyncio.gather(*calls), expected, strict=True):
+            assert charged.status == status
+            if status != "ended":
+                assert (charged.mask or "1" * len(events), charged.used, charged.balance) == (mask, used, balance)
+
+    async def some_report(self, account: AccountId) -> tuple[RequestId, list[tuple[int, int]]]:
+        """Return an id and its events, tokens and cost of each."""
+        earlier = [(request, events) for request, reporter, events in self.reported if reporter == account]
+        if earlier and self.random.random() < 0.3:
+            return self.random.choice(earlier)
         self.reports += 1
         request = RequestId(f"u{self.reports}")
-        if self.reported and self.random.random() < 0.3:
-            request, account, events = self.random.choice(self.reported)
+        events = [(self.random.randint(0, 20), min(COST_MAX, self.amount(60)) * self.random.randint(0, 1)) for _ in range(self.random.randint(1, 6))]
         self.reported.append((request, account, events))
         if self.random.random() < 0.1:
             self.model.end_report(self.model.epoch, request)
             await self.real.run_in("end_usage", SHARD, request, 3_600_000)
-        limit, blocks = self.random.choice((None, 100, 400)), self.random.random() < 0.8
-        status, mask, used, balance = self.model.report(self.model.epoch, account, request, events, limit=limit, block_balance=blocks)
-        policy = IngestPolicy(block_over_balance=blocks, block_over_free_limit=limit is not None, tracked_limits={"pro": None, "free": limit}, outbox_max=10**9)
-        items = [UsageItem(line=line, provider="p[", model="m,\n", task_type="t", source="s", occurred_at=0, input_tokens=tokens // 2,
-                           reasoning_tokens=tokens - tokens // 2, cost=cost) for line, (tokens, cost) in enumerate(events)]  # fmt: skip
-        key = IngestKey(account, SHARD, self.token(account).digest)
-        try:
-            outcome = await Ingest(None, self.real).charge_usage(key, request, items, policy=policy)
-        except RequestEnded:
-            assert status == "ended"
-            return
-        assert outcome.repeated == (status == "duplicate")
-        assert [one.recorded for one in outcome.items] == [mark == "1" for mark in mask]
-        assert outcome.balance == balance
-        assert outcome.tokens_mtd == used + sum(tokens for (tokens, _), mark in zip(events, mask, strict=True) if mark == "1")
+        return request, events
 
     async def credit(self) -> None:
         await self.change(f"credit:{self.random.random()}", self.random.choice(ACCOUNTS), self.amount(300) - self.amount(100))
