@@ -6,7 +6,7 @@ import re
 from pathlib import Path
 from typing import Annotated, Literal
 
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field, NonNegativeInt, PositiveInt, SecretStr, field_validator
+from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, NonNegativeInt, PositiveInt, SecretStr, field_validator
 
 Port = Annotated[int, Field(ge=1, le=65535)]
 # Made absolute, with the operator's own names for it: a child process has another current folder.
@@ -22,6 +22,22 @@ def join_items(value: object) -> object:
         value = value.get_secret_value()
     items = value.split(",") if isinstance(value, str) else value
     return (",".join(item.strip() for item in map(str, items) if item.strip()) or None) if isinstance(items, list | tuple) else items
+
+
+# A name with a dot, so that nothing of the local network is meant, and whose last part is no number in any spelling.
+TUNNEL_NAME = re.compile(r"(?:[a-z0-9](?:[a-z0-9-]{0,61}[a-z0-9])?\.)+[a-z](?:[a-z0-9-]{0,61}[a-z0-9])?(?::[1-9][0-9]{0,4})?")
+
+
+def read_names(value: object) -> object:
+    """Return comma-separated host names as a tuple, in lower case; anything else is left to the model."""
+    items = [item.strip() for item in value.split(",") if item.strip()] if isinstance(value, str) else value
+    if not isinstance(items, list | tuple):
+        return items
+    names = tuple(str(item).lower() for item in items)
+    for name in names:
+        if not TUNNEL_NAME.fullmatch(name) or int(name.partition(":")[2] or 443) > 65535:
+            raise ValueError(f"must be full host names such as api.github.com or example.com:8443, not {name!r}")
+    return names
 
 
 class Section(BaseModel):
@@ -50,8 +66,12 @@ class GatewaySettings(Section):
 class ForwardSettings(Section):
     """The forward proxy (`HTTPS_PROXY`)."""
 
+    enabled: bool = Field(default=True, description="Offer the forward proxy beside the gateway.")
     host: str = Field(default="127.0.0.1", min_length=1, description="Address the forward proxy listens on.")
     port: Port = Field(default=8403, description="Port of the forward proxy.")
+    tunnel: Annotated[tuple[str, ...], BeforeValidator(read_names)] = Field(
+        default=(), description="Host names (host or host:port, comma-separated) that are passed on unmetered and unread; all others are refused."
+    )
 
 
 class ControlSettings(Section):

@@ -157,6 +157,20 @@ def test_trusted_proxies_are_networks_separated_by_commas(config: Path) -> None:
     assert "must be networks" in refusal({"LEVEL5_TRUSTED_PROXIES": "nearby"})
 
 
+def test_tunnelled_hosts_are_full_names_separated_by_commas() -> None:
+    settings = load_settings(environment={"LEVEL5_FORWARD__TUNNEL": "API.github.com, example.com:8443"})
+
+    assert settings.forward.tunnel == ("api.github.com", "example.com:8443")
+    assert load_settings(environment=settings_environment(settings)) == settings
+
+
+@pytest.mark.parametrize(
+    "name", ["127.0.0.1", "127.1", "0x7f.1", "2130706433", "[::1]", "localhost", "*.example.com", "example.com.", "a..com", "x.com:0", "x.com:70000"]
+)
+def test_addresses_local_names_and_patterns_cannot_be_tunnelled(name: str) -> None:
+    assert "LEVEL5_FORWARD__TUNNEL" in refusal({"LEVEL5_FORWARD__TUNNEL": name})
+
+
 def test_the_public_address_loses_its_last_slash() -> None:
     assert load_settings(environment={"LEVEL5_PUBLIC_URL": "https://llm.example.com/"}).origin == "https://llm.example.com"
     assert load_settings(environment={}).origin == "http://127.0.0.1:8402"
