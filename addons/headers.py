@@ -1,6 +1,7 @@
 """Header rules: what is refused, what goes to a provider, what comes back from it."""
 
 import re
+from itertools import chain
 
 from mitmproxy import http
 
@@ -31,9 +32,8 @@ def fault_of(request: http.Request) -> str | None:
         return "Only HTTP/1.0, HTTP/1.1 and HTTP/2 are spoken here."
     if request.data.authority and not request.is_http2:
         return "The request target must be a path, not an absolute address."
-    for name, value in request.headers.fields:
-        if _FORBIDDEN.search(value) or _FORBIDDEN.search(name):
-            return "A header holds a line break or a NUL."
+    if _FORBIDDEN.search(b" ".join(chain.from_iterable(request.headers.fields))):
+        return "A header holds a line break or a NUL."
     coding = request.headers.get_all("transfer-encoding")
     if coding and [item.strip().lower() for item in coding] != ["chunked"]:
         return "The only transfer encoding understood is chunked."

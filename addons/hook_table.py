@@ -4,12 +4,15 @@
 
 import inspect
 from collections.abc import Awaitable, Callable
+from dataclasses import fields
 from typing import Any
 
 from mitmproxy import addonmanager, hooks
 from mitmproxy.addonmanager import AddonManager
 from mitmproxy.exceptions import AddonHalt, OptionsError
 from mitmproxy.flow import Flow
+
+_NAMES: dict[type[hooks.Hook], tuple[str, ...]] = {}  # one entry for each kind of event
 
 Handler = Callable[..., Awaitable[None] | None]
 
@@ -41,13 +44,13 @@ class HookTable(AddonManager):
     async def handle_lifecycle(self, event: hooks.Hook) -> None:
         await self.trigger_event(event)
         if self._row(hooks.UpdateHook) != ():
-            subject = event.args()[0]
+            subject = _subjects(event)[0]
             if isinstance(subject, Flow):
                 await self.trigger_event(hooks.UpdateHook([subject]))
 
     def is_heard(self, event: hooks.Hook) -> bool:
         """Tell whether any addon may have a handler for this event, or wants to know of every change of a flow."""
-        return self._row(event) != () or (self._row(hooks.UpdateHook) != () and isinstance(event.args()[0], Flow))
+        return self._row(event) != () or (self._row(hooks.UpdateHook) != () and isinstance(_subjects(event)[0], Flow))
 
     async def trigger_event(self, event: hooks.Hook) -> None:
         row = self._row(event)
@@ -56,7 +59,7 @@ class HookTable(AddonManager):
             return
         if not row:
             return
-        subjects = event.args()
+        subjects = _subjects(event)
         for handler in row:
             try:
                 awaited = handler(*subjects)
@@ -87,6 +90,15 @@ class HookTable(AddonManager):
             elif handler and not inspect.ismodule(handler):
                 return None  # mitmproxy's own way says what is wrong
         return tuple(handlers)
+
+
+def _subjects(event: hooks.Hook) -> list[Any]:
+    """Return what an event is about: `event.args()`, whose names mitmproxy looks up anew for each event."""
+    kind = type(event)
+    names = _NAMES.get(kind)
+    if names is None:
+        names = _NAMES[kind] = tuple(field.name for field in fields(event))  # type: ignore[arg-type]  # every event is a dataclass
+    return [getattr(event, name) for name in names]
 
 
 def _report(error: Exception) -> None:

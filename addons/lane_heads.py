@@ -11,14 +11,15 @@ from typing import Any, Final
 import httptools
 from mitmproxy import http
 
+from addons.lane_fields import LaneHeaders
+
 METHODS: Final = frozenset({b"GET", b"POST", b"DELETE"})
 # Each of these changes framing, hops or protocol: mitmproxy's layers handle them.
 _NOT_HERE: Final = frozenset({b"transfer-encoding", b"expect", b"upgrade", b"te", b"trailer", b"http2-settings", b"proxy-connection", b"keep-alive"})
+_LOOKED_AT: Final = _NOT_HERE | {b"content-length", b"connection", b"host"}  # none of them twice
 _CONNECTION_WISHES: Final = {b"keep-alive": False, b"close": True}
 INTERIM_MAX: Final = 8  # 1xx answers in a row that are waved through
 _BODILESS: Final = frozenset({204, 304})
-
-type Fields = tuple[tuple[bytes, bytes], ...]
 
 
 class NotHere(Exception):
@@ -63,29 +64,24 @@ def read_request_head(head: bytes) -> tuple[http.Request, int, bool]:
     if not found.complete or parser.get_http_version() != "1.1" or parser.should_upgrade():
         raise NotHere
     length, closes = _read_framing(found.fields)
-    headers = http.Headers(found.fields)
+    headers = LaneHeaders(found.fields)
     # By position: host, port, method, scheme, authority, path, version, headers, content, trailers, begun, ended.
     request = http.Request("", 0, method, b"", b"", found.target, b"HTTP/1.1", headers, None, None, time.time(), None)
     return request, length, closes
 
 
 def _read_framing(fields: Sequence[tuple[bytes, bytes]]) -> tuple[int, bool]:
-    length, closes, seen = 0, False, set[bytes]()
+    found: dict[bytes, bytes] = {}
     for name, value in fields:
         lower = name.lower()
-        if lower in _NOT_HERE:
-            raise NotHere
-        if lower in {b"content-length", b"connection", b"host"}:
-            if lower in seen:
+        if lower in _LOOKED_AT:
+            if lower in _NOT_HERE or lower in found:
                 raise NotHere
-            seen.add(lower)
-            if lower == b"content-length":
-                length = _read_length(value)
-            elif lower == b"connection":
-                if value.lower() not in _CONNECTION_WISHES:
-                    raise NotHere
-                closes = _CONNECTION_WISHES[value.lower()]
-    return length, closes
+            found[lower] = value
+    wish = found.get(b"connection", b"keep-alive").lower()
+    if wish not in _CONNECTION_WISHES:
+        raise NotHere
+    return _read_length(found.get(b"content-length", b"0")), _CONNECTION_WISHES[wish]
 
 
 def _read_length(value: bytes) -> int:
@@ -183,7 +179,7 @@ class AnswerReader:
         is_chunked = framing.get(b"transfer-encoding", b"").lower().endswith(b"chunked")
         self.has_body = status not in _BODILESS and framing.get(b"content-length") != b"0"
         self.until_close = status not in _BODILESS and b"content-length" not in framing and not is_chunked
-        self.head = http.Response(b"HTTP/1.1", status, self._reason, http.Headers(self._fields), None, None, time.time(), None)
+        self.head = http.Response(b"HTTP/1.1", status, self._reason, LaneHeaders(self._fields), None, None, time.time(), None)
 
     def on_body(self, body: bytes) -> None:
         self._body.append(body)

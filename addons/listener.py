@@ -10,6 +10,7 @@ from mitmproxy import ctx
 from mitmproxy.addons import core, next_layer, proxyserver, tlsconfig
 from mitmproxy.master import Master
 from mitmproxy.options import Options
+from mitmproxy.optmanager import unset
 from mitmproxy.proxy import layer, layers, mode_servers, mode_specs
 from mitmproxy.proxy.context import Context
 
@@ -55,6 +56,21 @@ class GatewayServer(mode_servers.AsyncioServerInstance[GatewayMode]):
         handler.layer = self.make_top_layer(handler.layer.context)
         with self.manager.register_connection(handler.client.id, handler):
             await handler.handle_client()
+
+
+_UNCHANGEABLE = frozenset({bool, int, str})
+
+
+class WorkerOptions(Options):
+    """mitmproxy copies an option deeply each time one is read, several times a request. What cannot be changed needs no copy."""
+
+    def __getattr__(self, name: str) -> Any:
+        option = self.__dict__["_options"].get(name)
+        if option is not None:
+            value = option._default if option.value is unset else option.value
+            if value is None or type(value) in _UNCHANGEABLE:
+                return value
+        return super().__getattr__(name)
 
 
 class GatewayMaster(Master):
@@ -110,7 +126,7 @@ def make_master(
     *, modes: Sequence[str], confdir: str, idle_seconds_max: int, trusted_ca: str | None, addons: Sequence[object], fast_lane: bool = True
 ) -> GatewayMaster:
     """Put mitmproxy together: its own addons that we need, then ours, which must come after NextLayer."""
-    master = GatewayMaster(Options(), pool=ProviderPool(trusted_ca), fast_lane=fast_lane)
+    master = GatewayMaster(WorkerOptions(), pool=ProviderPool(trusted_ca), fast_lane=fast_lane)
     master.addons.add(core.Core(), proxyserver.Proxyserver(), next_layer.NextLayer(), tlsconfig.TlsConfig(), *addons)
     master.options.update(**OPTIONS, mode=list(modes), confdir=confdir, tcp_timeout=idle_seconds_max, ssl_verify_upstream_trusted_ca=trusted_ca)
     return master
