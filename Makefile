@@ -50,8 +50,9 @@ types: $(VENV)/.project
 imports: $(VENV)/.project
 	$(BIN)/lint-imports
 
-settings: $(VENV)/.project ## write config/level5.toml, its schema and the SDK's price table anew
+settings: $(VENV)/.project ## write config/level5.toml, its schema, the SDK's price table and docs/clients.md anew
 	$(BIN)/python -m config.schema
+	$(BIN)/python -m config.clients.page
 	$(BIN)/python sdk/generate_prices.py
 
 bench: $(VENV)/.project ## measure the gateway beside bare mitmdump and the direct path (deposits: bench-deposits)

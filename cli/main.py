@@ -9,6 +9,7 @@ from typing import Annotated
 import typer
 
 from cli import account_commands, book_commands, deposit_commands, hook_commands, key_commands, prices, role_commands
+from cli.connect import connect
 from cli.doctor import doctor
 from cli.options import AsJson, CommandFailed, ConfigFile, Home, flags_of, log_to_standard_error, print_json
 from cli.service_user import EmbeddedStoreError
@@ -37,6 +38,7 @@ app.command("credit")(account_commands.credit)
 app.command("verify")(book_commands.verify)
 app.command("migrate")(book_commands.migrate)
 app.command("rebuild")(book_commands.rebuild)
+app.command("connect")(connect)
 app.command("doctor")(doctor)
 app.command("gateway")(role_commands.gateway)
 app.command("control")(role_commands.control)
