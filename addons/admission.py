@@ -112,7 +112,7 @@ class Admission:
             raise
         exchange.request, exchange.rate, exchange.bounds = request, rate, bounds
         await self._place_hold(exchange, request, bounds)
-        limit = self._inserted_limit(exchange, request, bounds)
+        limit = self.inserted_limit(exchange, request, bounds)
         asks = needs_usage_chunk(route, request) and provider.include_usage
         body = rewrite_body(
             request,
@@ -203,7 +203,7 @@ class Admission:
             return bounds.small, bounds.expected
         return (bounds.worst if _is_limited(request) else min(bounds.small, bounds.worst)), bounds.worst
 
-    def _inserted_limit(self, exchange: Exchange, request: MeteredRequest, bounds: HoldBounds) -> int | None:
+    def inserted_limit(self, exchange: Exchange, request: MeteredRequest, bounds: HoldBounds) -> int | None:
         """Return the output limit that a hold below the worst case calls for."""
         hold = exchange.hold
         watched = request.stream and not bounds.hidden and self._settings.on_exhausted != "strict"

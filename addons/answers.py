@@ -25,15 +25,12 @@ BODILESS: Final = frozenset({204, NOT_MODIFIED})
 class Answers:
     """Begins and finishes answers."""
 
-    def __init__(self, *, stall_seconds_max: float) -> None:
-        self._stall_seconds_max = stall_seconds_max
-
     def begin(self, flow: http.HTTPFlow, exchange: Exchange, response: http.Response) -> None:
         """The head of an answer has come. From here on its bytes are metered."""
         exchange.answered_at = time.monotonic()
         exchange.provider_status = exchange.status = response.status_code
         if exchange.watch is not None:
-            exchange.watch.start(STALL, self._stall_seconds_max)
+            exchange.watch.start(STALL, exchange.patience.stall_seconds_max)
         if exchange.kind is Kind.CONTROL:
             strip_hop_by_hop(response.headers)
             exchange.streamed = True

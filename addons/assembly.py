@@ -14,9 +14,11 @@ from addons.admission import Admission
 from addons.answers import Answers
 from addons.background import Background
 from addons.control_relay import ControlRelay
+from addons.fallback import Fallback
 from addons.gateway import Gateway, Parts
 from addons.lifecycle import Lifecycle
 from addons.links import Links
+from addons.resilience import Resilience
 from addons.upstream import read_providers
 from config.settings import Settings, SettingsError
 from ledger.balances import Balances, connect_redis
@@ -104,7 +106,8 @@ async def _close(assembly: Assembly, renewing: "asyncio.Task[None]") -> None:
 
 def _build(settings: Settings, card: RateCard, balances: Balances, late: LateJournal) -> Assembly:
     gateway_settings, ledger_settings, background = settings.gateway, settings.ledger, Background()
-    admission = Admission(balances=balances, card=card, providers=read_providers(settings.providers), settings=ledger_settings)
+    providers = read_providers(settings.providers, gateway_settings)
+    admission = Admission(balances=balances, card=card, providers=providers, settings=ledger_settings)
     settler = Settler(balances, Spool(settings.home / SPOOL_FOLDER), late, policy=admission.policy)
     admission.use(settler)
     links = Links(
@@ -114,15 +117,17 @@ def _build(settings: Settings, card: RateCard, balances: Balances, late: LateJou
     )
     lifecycle = Lifecycle(settler=settler, card=card, extension_tokens=ledger_settings.extension_tokens, overdraft_max=admission.policy.overdraft_max)
     relay = ControlRelay(f"http://{control_host(settings)}:{settings.control.port}", peer_key=os.environ.get(INTERNAL_KEY, ""))
+    fallback = Fallback(admission=admission, lifecycle=lifecycle, providers=providers, card=card, settings=ledger_settings)
     gateway = Gateway(
         Parts(
             settings=gateway_settings,
             admission=admission,
             lifecycle=lifecycle,
             relay=relay,
-            answers=Answers(stall_seconds_max=gateway_settings.stall_seconds_max),
+            answers=Answers(),
             background=background,
             links=links,
+            resilience=Resilience(providers, fallback),
         )
     )
     return Assembly(gateway=gateway, links=links, background=background, settler=settler)

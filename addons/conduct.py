@@ -22,6 +22,9 @@ class Conduct(Protocol):
     wants_settlement: bool  # the terminal event is held back until the charge is known
     wants_extension: bool  # the hold does not cover what has been used
     cut_message: bytes | None  # the stream ends here, with this as its last words
+    repeatable: bool  # a failure now may be followed by another attempt
+    repeats: bool  # the request has been made ready to leave again
+    timed_out: str | None  # the deadline that has passed in the present attempt
 
     def body_grows(self, size: int) -> http.Response | None:
         """Count a piece of the request's body; an answer refuses the rest of it."""
@@ -67,6 +70,14 @@ class Level5ExtendHook(commands.StartHook):
     """A stream needs a larger hold before it goes on."""
 
     name = "level5_extend"
+    flow: http.HTTPFlow
+
+
+@dataclass
+class Level5RepeatHook(commands.StartHook):
+    """An attempt has failed before anything of its answer went out; `Conduct.repeats` then tells whether there is another."""
+
+    name = "level5_repeat"
     flow: http.HTTPFlow
 
 

@@ -14,7 +14,14 @@ from mitmproxy import http
 from mitmproxy.net.http import http1
 from mitmproxy.proxy import commands, events, layer
 from mitmproxy.proxy.layers.http._base import HttpEvent, ReceiveHttp
-from mitmproxy.proxy.layers.http._events import ErrorCode, RequestHeaders, ResponseData, ResponseHeaders, ResponseProtocolError
+from mitmproxy.proxy.layers.http._events import (
+    ErrorCode,
+    RequestHeaders,
+    RequestProtocolError,
+    ResponseData,
+    ResponseHeaders,
+    ResponseProtocolError,
+)
 from mitmproxy.proxy.layers.http._http1 import Http1Client, Http1Server
 from mitmproxy.proxy.layers.http._http1 import TBodyReader as BodyReader
 
@@ -146,6 +153,15 @@ class GatewayHttp1Client(Http1Client):
                 self._close_after = _closes_connection(command.event.response)
                 self._interim = 0
             yield command
+
+    def _handle_event(self, event: events.Event) -> layer.CommandGenerator[None]:
+        for command in super()._handle_event(event):
+            if isinstance(command, ReceiveHttp) and isinstance(command.event, ResponseProtocolError):
+                self.state = self.done
+            yield command
+        if isinstance(event, RequestProtocolError):
+            # What this connection still says is nobody's: its stream may go on elsewhere, under the same number.
+            self.state = self.done
 
     def _drop_interim_answers(self) -> None:
         """Take 100 to 199 (but 101) off the buffer: the answer is what follows them."""

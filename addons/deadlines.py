@@ -43,18 +43,17 @@ class Watch:
 class ConnectClocks:
     """Limits how long a connection to a provider may take, TLS included; kept by server connection id."""
 
-    def __init__(self, seconds: float) -> None:
-        self._seconds = seconds
+    def __init__(self) -> None:
         self._handles: dict[str, asyncio.TimerHandle] = {}
 
-    def start(self, connection_id: str, give_up: Callable[[], None]) -> None:
+    def start(self, connection_id: str, seconds: float, *, give_up: Callable[[], None]) -> None:
         """Call `give_up` unless `stop` comes in time."""
 
         def expire() -> None:
             self._handles.pop(connection_id, None)
             give_up()
 
-        self._handles[connection_id] = asyncio.get_running_loop().call_later(self._seconds, expire)
+        self._handles[connection_id] = asyncio.get_running_loop().call_later(seconds, expire)
 
     def stop(self, connection_id: str) -> None:
         """The connection stands, or has failed otherwise."""

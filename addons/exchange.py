@@ -12,11 +12,13 @@ from enum import StrEnum
 from mitmproxy import http
 
 from addons import refusals
+from addons.attempts import Attempts
 from addons.budget import BodyBudget
 from addons.deadlines import Watch
 from addons.meter import Meter
 from addons.refusals import Refusal, error_events, make_answer, make_plain_answer
 from addons.streams import GatewayStream
+from addons.upstream import Patience
 from config.settings import GatewaySettings
 from ledger.entries import ChargeRecord, RequestId
 from ledger.holds import Hold, Settlement, Standing
@@ -61,6 +63,8 @@ class Exchange:
         self.hold: Hold | None = None
         self.meter: Meter | None = None
         self.provider: str | None = None
+        self.patience: Patience = settings
+        self.attempts: Attempts | None = None  # where more than one may be made
         self.stream: GatewayStream | None = None
         self.watch: Watch | None = None
         self.output_limit: int | None = None
@@ -126,7 +130,30 @@ class Exchange:
         self.sent_at = time.monotonic()
         self.body_gone()
         if self.watch is not None:
-            self.watch.start(FIRST_BYTE, self._settings.first_byte_seconds_max)
+            self.watch.start(FIRST_BYTE, self.patience.first_byte_seconds_max)
+
+    # More than one attempt
+
+    @property
+    def repeatable(self) -> bool:
+        """True while a failure may be followed by another attempt: nothing of an answer has gone out, and somebody waits for it."""
+        return self.attempts is not None and not self.is_over and not self.own_answer and (self.provider_status is None or self.provider_status >= 400)
+
+    @property
+    def repeats(self) -> bool:
+        """True once the request has been made ready to leave again."""
+        return self.attempts is not None and self.attempts.again
+
+    @property
+    def is_over(self) -> bool:
+        """True when nobody waits for an answer any more."""
+        return self.client_left or self.stopped or self.ending is not None
+
+    def begin_again(self) -> None:
+        """An attempt has failed and cost nothing; from here on it is as if nothing had been sent."""
+        if self.watch is not None:
+            self.watch.stop()
+        self.sent_at = self.answered_at = self.provider_status = self.status = self.timed_out = None
 
     # The answer
 

@@ -22,7 +22,7 @@ from addons.lifecycle import Lifecycle
 from addons.links import Links
 from addons.local_answers import FreeQuota, answer_locally, quota_exhausted
 from addons.refusals import Refusal
-from addons.upstream import aim
+from addons.resilience import Resilience
 from config.settings import GatewaySettings
 from ledger.tokens import new_request_id
 from metering.classify import ControlRoute, Dialect, Operation, RequestRefused, Route, classify
@@ -84,6 +84,7 @@ class Parts:
     answers: Answers
     background: Background
     links: Links
+    resilience: Resilience
 
 
 class Gateway:
@@ -92,6 +93,7 @@ class Gateway:
     def __init__(self, parts: Parts) -> None:
         self._settings, self._admission, self._lifecycle = parts.settings, parts.admission, parts.lifecycle
         self._relay, self._answers, self._background, self.links = parts.relay, parts.answers, parts.background, parts.links
+        self._resilience = parts.resilience
         self._budget = BodyBudget(parts.settings.buffered_bytes_max)
         self._quota = FreeQuota()
 
@@ -177,7 +179,7 @@ class Gateway:
         except Refused as refused:
             self._answer(flow, exchange, exchange.refuse(refused.refusal))
             return
-        self._forward(flow, exchange, forwarding)
+        self._resilience.forward(flow, exchange, forwarding)
 
     async def _admit(self, flow: http.HTTPFlow, exchange: Exchange) -> Forwarding:
         if exchange.kind is Kind.FREE:
@@ -188,13 +190,6 @@ class Gateway:
         self._lifecycle.watch(exchange)
         return forwarding
 
-    def _forward(self, flow: http.HTTPFlow, exchange: Exchange, forwarding: Forwarding) -> None:
-        if exchange.route is None:
-            raise RuntimeError("nothing to forward")
-        exchange.provider, exchange.output_limit = forwarding.provider.name, forwarding.output_limit
-        exchange.asked_for_usage = forwarding.asked_for_usage
-        aim(flow.request, forwarding.provider, exchange.route, body=forwarding.body)
-
     def _answer(self, flow: http.HTTPFlow, exchange: Exchange, response: http.Response) -> None:
         exchange.own_answer = True
         exchange.status = response.status_code
@@ -202,6 +197,12 @@ class Gateway:
         flow.request.headers.pop("expect", None)  # else the client would be told to send the body of a refused request
 
     # After forwarding
+
+    async def level5_repeat(self, flow: http.HTTPFlow) -> None:
+        """An attempt has failed before anything of its answer went out. Where this raises there is no other."""
+        exchange = exchange_of(flow)
+        if exchange is not None:
+            await self._resilience.again(flow, exchange)
 
     @settles_anyway
     async def responseheaders(self, flow: http.HTTPFlow) -> None:

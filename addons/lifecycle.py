@@ -30,7 +30,12 @@ class Lifecycle:
         if hold is None or bounds is None:
             return
         self._settler.track(hold, lambda: self._checkpoint(exchange))
-        if hold.amount < bounds.worst:
+        self.watch_growth(exchange)
+
+    def watch_growth(self, exchange: Exchange) -> None:
+        """Watch a stream's charge where its hold may be too small, also after its bounds have changed."""
+        hold, bounds = exchange.hold, exchange.bounds
+        if hold is not None and bounds is not None and hold.amount < bounds.worst:
             exchange.extension_needed = _HoldWatch(exchange, self._card)
 
     def _checkpoint(self, exchange: Exchange) -> tuple[int, str]:
@@ -39,6 +44,18 @@ class Lifecycle:
             return 0, ""
         record = record_usage(exchange, usage, card=self._card, estimated=not usage.final)
         return record.amount, record.to_json()
+
+    async def widen(self, exchange: Exchange, amount: int) -> None:
+        """Let the hold of a request that has not begun to be answered grow to `amount` in total, all of it or nothing.
+
+        Raises:
+            InsufficientFunds: the account cannot cover it; the hold stays as it was.
+            HoldUnknown, BalanceUnavailable: the hold is gone, or nobody knows.
+        """
+        if exchange.hold is None:
+            return
+        exchange.hold = await self._settler.extend(exchange.hold, amount, overdraft_max=self._overdraft_max)
+        exchange.standing = exchange.hold.standing
 
     async def extend(self, exchange: Exchange) -> bool:
         """Let a stream's hold grow by a step over what has been used; False when the account cannot cover it."""

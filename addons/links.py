@@ -26,8 +26,8 @@ class Links:
     """An addon beside the gateway's: it installs our layers and keeps the net under the endings that fire no hook."""
 
     def __init__(self, *, background: Background, connect_seconds_max: float, read_on_seconds_max: float) -> None:
-        self._background, self._read_on_seconds_max = background, read_on_seconds_max
-        self._clocks = ConnectClocks(connect_seconds_max)
+        self._background, self._connect_seconds_max, self._read_on_seconds_max = background, connect_seconds_max, read_on_seconds_max
+        self._clocks = ConnectClocks()
         self._live: dict[str, set[Exchange]] = {}
         self._end: Callable[[Exchange], Awaitable[None]] | None = None
         self._proxyserver: Proxyserver | None = None
@@ -127,7 +127,8 @@ class Links:
             if transport is not None and transport.handler is not None:
                 transport.handler.cancel("connect timeout")
 
-        self._clocks.start(data.server.id, give_up)
+        waiting = [exchange.patience.connect_seconds_max for exchange in self._live.get(data.client.id, ()) if exchange.sent_at is None]
+        self._clocks.start(data.server.id, max(waiting, default=self._connect_seconds_max), give_up=give_up)
 
     def server_connected(self, data: server_hooks.ServerConnectionHookData) -> None:
         """A plain connection stands; one with TLS has still to agree on it, where a layer does that."""

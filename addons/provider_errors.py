@@ -26,7 +26,7 @@ def operators_affair(status: int, body: bytes | None) -> str | None:
         return _ALWAYS[status]
     if status not in {400, 404, 429, 503} or not body:
         return None
-    return "out_of_credit" if speaks_of_credit(_error_in(body)) else None
+    return "out_of_credit" if speaks_of_credit(error_in(body)) else None
 
 
 def error_is_operators(error: str | None) -> bool:
@@ -45,7 +45,8 @@ def speaks_of_credit(error: dict[str, Any]) -> bool:
     return any(words in message for words in _CREDIT_WORDS)
 
 
-def _error_in(body: bytes) -> dict[str, Any]:
+def error_in(body: bytes) -> dict[str, Any]:
+    """Return the error object of an answer's body, empty where there is none."""
     try:
         content = json.loads(body)
     except ValueError:

@@ -24,7 +24,7 @@ from mitmproxy.proxy.layers.http._events import (
 )
 from mitmproxy.proxy.layers.http._hooks import HttpRequestHeadersHook
 
-from addons.conduct import CONDUCT, Conduct, Interrupt, Level5ExtendHook, Level5SettleHook
+from addons.conduct import CONDUCT, Conduct, Interrupt, Level5ExtendHook, Level5RepeatHook, Level5SettleHook
 
 UNREAD_BODY_BYTES_MAX = 1024 * 1024  # of a refused request's body: more is not thrown away but cut
 UNREAD_BODY_SECONDS_MAX = 2.0
@@ -117,6 +117,10 @@ class GatewayStream(HttpStream):
     def state_consume_response_body(self, event: events.Event) -> layer.CommandGenerator[None]:
         conduct = self.conduct
         if conduct is None or not isinstance(event, ResponseData):
+            if isinstance(event, ResponseEndOfMessage) and conduct is not None and conduct.repeatable:
+                assert_response(self.flow).data.content = bytes(self.response_body_buf)
+                if (yield from self._try_again()):
+                    return
             yield from super().state_consume_response_body(event)
             return
         conduct.observe(event.data)
@@ -175,6 +179,9 @@ class GatewayStream(HttpStream):
 
     def _interrupted(self, reason: str) -> layer.CommandGenerator[None]:
         """A deadline has passed, or we stop: end what still waits for the provider."""
+        conduct = self.conduct
+        if conduct is not None and conduct.timed_out is None:
+            return  # it was the deadline of an attempt that has ended otherwise
         if self.client_state == self.state_done and self.server_state not in (self.state_done, self.state_errored):
             yield from self._fail_upstream(reason)
 
@@ -187,7 +194,31 @@ class GatewayStream(HttpStream):
         if isinstance(event, RequestProtocolError) and conduct is not None and self._talks_upstream() and conduct.reads_on():
             self.detached = True
             return
+        if isinstance(event, ResponseProtocolError) and conduct is not None and conduct.repeatable and (yield from self._try_again()):
+            return
         yield from super().handle_protocol_error(event)
+
+    def _try_again(self) -> layer.CommandGenerator[bool]:
+        """Ask whether a request that failed is sent once more, and send it. Nothing of the failure has reached the client."""
+        if self.head_sent or self.detached or not self._talks_upstream() or self.context.server.alpn == b"h2":
+            return False  # mitmproxy knows an HTTP/2 stream by the client's number for it, which cannot be used twice
+        yield Level5RepeatHook(self.flow)
+        if self.conduct is None or not self.conduct.repeats or self._client_error_waits():
+            return False
+        self.flow.response = None
+        self.response_body_buf.clear()
+        self.server_state = self.state_wait_for_response_headers
+        if (yield from self.make_server_connection()):
+            yield from self._send_request()
+        return True
+
+    def _send_request(self) -> layer.CommandGenerator[None]:
+        request, server = self.flow.request, self.context.server
+        content = request.raw_content or b""
+        yield SendHttp(RequestHeaders(self.stream_id, request, not content), server)
+        if content:
+            yield SendHttp(RequestData(self.stream_id, content), server)
+        yield SendHttp(RequestEndOfMessage(self.stream_id), server)
 
     def check_killed(self, emit_error_hook: bool) -> layer.CommandGenerator[bool]:  # mitmproxy's signature
         conduct = self.conduct

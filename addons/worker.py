@@ -14,6 +14,7 @@ from addons.connections import GatewayHttp1Server
 from addons.drain import drain
 from addons.links import Links
 from addons.listener import GatewayMaster, ListenError, make_master
+from addons.upstream import longest_silence
 from config.rate_card import load_rate_card
 from config.settings import Settings, SettingsError, load_settings
 from metering.pricing import RateCard
@@ -38,7 +39,7 @@ async def run_worker(settings: Settings, card: RateCard) -> None:
                 modes=[f"gateway:http://{control_host(settings)}:{settings.control.port}@{gateway.host}:{gateway.port}"],
                 confdir=confdir,
                 # mitmproxy's only timeout of its own looks like the client leaving: it must be the last to strike.
-                idle_seconds_max=int(max(gateway.first_byte_seconds_max, gateway.stall_seconds_max, gateway.read_on_seconds_max)) + IDLE_MARGIN_SECONDS,
+                idle_seconds_max=int(longest_silence(settings)) + IDLE_MARGIN_SECONDS,
                 trusted_ca=combined_trust(settings, Path(confdir)),
                 addons=[assembly.links, assembly.gateway],
                 fast_lane=gateway.fast_lane,

@@ -52,7 +52,14 @@ time_to_first_byte_seconds = Histogram(
 request_seconds = Histogram("level5_request_seconds", "Time from the request's head to its ending.", ("provider",), buckets=REQUEST_BUCKETS)
 upstream_errors_total = Counter("level5_upstream_errors_total", "Provider answers and connections that failed, by reason.", ("provider", "reason"))
 operator_alarms_total = Counter("level5_operator_alarms_total", "Providers refused the operator's own key or credit.", ("provider", "reason"))
+upstream_repeats_total = Counter(
+    "level5_upstream_repeats_total",
+    "Requests sent once more, by the provider that had failed, what was changed (other_key, again, fallback) and why.",
+    ("provider", "step", "reason"),
+)
+provider_key_rests_total = Counter("level5_provider_key_rests_total", "Keys left alone for a while, by their position and why.", ("provider", "key", "reason"))
 refusals_total = Counter("level5_refusals_total", "Requests refused before anything was sent, by error code.", ("code",))
+forward_connects_total = Counter("level5_forward_connects_total", "CONNECT requests at the forward door (metered, unmetered, refused).", ("outcome",))
 spool_depth = Gauge("level5_spool_depth", "Charges on disk that Redis does not have yet.", multiprocess_mode="livesum")
 
 # The books.
