@@ -98,14 +98,14 @@ def test_a_home_that_the_servers_cannot_reach_is_a_fault(tmp_path: Path, monkeyp
     assert check_home(settings_with(home=tmp_path / "closed/home")).state == "fault"
 
 
-async def test_a_database_that_is_not_up_to_date_or_of_another_mode_is_a_fault(database_url: str, redis_url: str, tmp_path: Path) -> None:
-    settings = settings_with(home=tmp_path, database_url=database_url, redis_url=redis_url)
+async def test_a_database_that_is_not_up_to_date_or_of_another_mode_is_a_fault(bare_database_url: str, redis_url: str, tmp_path: Path) -> None:
+    settings = settings_with(home=tmp_path, database_url=bare_database_url, redis_url=redis_url)
     found = {one.what: one for one in await collect(check_stores(settings))}
     assert found["schema"].state == "fault"
     assert "level5 migrate" in found["schema"].text
     assert found["shards"].state == "fault"
 
-    await migrate(database_url)
+    await migrate(bare_database_url)
     async with open_stores(settings) as (pool, _):
         await pool.execute("INSERT INTO instance (instance_id, mode, genesis) VALUES ('x', 'sandbox', '')")
     found = {one.what: one for one in await collect(check_stores(settings))}

@@ -17,40 +17,40 @@ from ledger.stores import claim_stores, redis_command
 from tests.fakes.books import open_books
 
 
-async def test_two_starters_apply_each_migration_once(database_url: str) -> None:
-    applied = await asyncio.gather(*(migrate(database_url) for _ in range(3)))
+async def test_two_starters_apply_each_migration_once(bare_database_url: str) -> None:
+    applied = await asyncio.gather(*(migrate(bare_database_url) for _ in range(3)))
 
     assert sorted(name for names in applied for name in names) == [migration.name for migration in read_migrations()]
-    assert await migrate(database_url) == []
+    assert await migrate(bare_database_url) == []
 
 
-async def test_a_migration_that_was_changed_afterwards_is_refused(database_url: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    await migrate(database_url)
+async def test_a_migration_that_was_changed_afterwards_is_refused(bare_database_url: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    await migrate(bare_database_url)
     changed = [replace(migration, checksum="0") for migration in read_migrations()]
     monkeypatch.setattr(ledger.migrate, "read_migrations", lambda: changed)
 
     with pytest.raises(WrongStore, match=r"0001_journal\.sql was changed"):
-        await migrate(database_url)
+        await migrate(bare_database_url)
 
 
-async def test_a_database_of_a_newer_program_is_refused(database_url: str) -> None:
-    await migrate(database_url)
-    connection = await asyncpg.connect(database_url)
+async def test_a_database_of_a_newer_program_is_refused(bare_database_url: str) -> None:
+    await migrate(bare_database_url)
+    connection = await asyncpg.connect(bare_database_url)
     await connection.execute("INSERT INTO schema_versions (version, name, checksum) VALUES (9999, '9999_future.sql', '')")
     await connection.close()
 
     with pytest.raises(WrongStore, match="9999_future"):
-        await migrate(database_url)
+        await migrate(bare_database_url)
 
 
-async def test_a_migration_that_fails_leaves_nothing_behind(database_url: str, monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_a_migration_that_fails_leaves_nothing_behind(bare_database_url: str, monkeypatch: pytest.MonkeyPatch) -> None:
     shipped = read_migrations()
     broken = [*shipped, replace(shipped[0], version=len(shipped) + 1, name="0002_broken.sql", text="CREATE TABLE half (); SELECT nonsense")]
     monkeypatch.setattr(ledger.migrate, "read_migrations", lambda: broken)
     with pytest.raises(asyncpg.PostgresError):
-        await migrate(database_url)
+        await migrate(bare_database_url)
 
-    connection = await asyncpg.connect(database_url)
+    connection = await asyncpg.connect(bare_database_url)
     assert await connection.fetchval("SELECT to_regclass('half')") is None
     assert await connection.fetchval("SELECT count(*) FROM schema_versions") == len(shipped)
     await connection.close()

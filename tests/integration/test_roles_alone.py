@@ -59,8 +59,8 @@ class Services:
 
 
 @pytest.fixture
-def services(store_home: Path, database_url: str, redis_url: str) -> Iterator[Services]:
-    with appliance(store_home, start=False, LEVEL5_DATABASE_URL=database_url, LEVEL5_REDIS_URL=redis_url, LEVEL5_MODE="sandbox") as made:
+def services(store_home: Path, bare_database_url: str, redis_url: str) -> Iterator[Services]:
+    with appliance(store_home, start=False, LEVEL5_DATABASE_URL=bare_database_url, LEVEL5_REDIS_URL=redis_url, LEVEL5_MODE="sandbox") as made:
         found = Services(made)
         try:
             yield found
