@@ -2,11 +2,11 @@
 
 import json
 from collections import deque
-from dataclasses import dataclass, field, replace
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
-from sandbox.answers import compose_answer
+from sandbox.answers import Answer, compose_answer
 from sandbox.catalogue import count_tokens, embed, find_model, list_models
 from sandbox.chat import reply_to_chat
 from sandbox.messages import reply_to_messages
@@ -101,6 +101,10 @@ def _perform(body: dict[str, Any], script: Script, *, provider: str, path: str, 
     answer = compose_answer(body, script, serial=serial)
     if path.endswith(("/count_tokens", "/input_tokens")):
         return count_tokens(body, answer, responses=path.endswith("/input_tokens"))
+    return replace(_bill(answer, body, provider=provider, path=path), model=answer.model, billed=asdict(answer.counts))
+
+
+def _bill(answer: Answer, body: dict[str, Any], *, provider: str, path: str) -> Reply:
     if path == "/v1/messages":
         return reply_to_messages(answer, stream=body.get("stream") is True)
     if path == "/v1/chat/completions":

@@ -2,7 +2,7 @@
 
 import json
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 EVENT_STREAM = "text/event-stream; charset=utf-8"
@@ -18,6 +18,8 @@ class Reply:
     headers: tuple[tuple[str, str], ...]
     pieces: tuple[bytes, ...]
     closing: int = 0  # how many of the last pieces end a stream (usage and terminal events)
+    model: str = ""  # that a bill would name
+    billed: Mapping[str, int] = field(default_factory=dict)  # tokens by kind, of an answer that a provider would bill
 
     @property
     def streamed(self) -> bool:

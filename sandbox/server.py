@@ -114,6 +114,7 @@ class Sandbox:
                 seen = {"method": request.method, "path": request.path, "query": request.query, "headers": request.headers, "body": request.body}
                 visit = self.visits.add(connection=connection, **seen)  # type: ignore[arg-type]  # one keyword each
                 reply, script, visit.script = self.providers.answer(request)
+                visit.model, visit.billed = reply.model, dict(reply.billed)
             if not await _answer(reply, script.wire, wire, visit=visit, request=request):
                 return script.wire.cut
         return "close"

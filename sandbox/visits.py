@@ -30,6 +30,8 @@ class Visit:
     ended: str = "open"  # then "complete", "cut" (as the script wanted) or "client_left"
     pieces_sent: int = 0
     bytes_sent: int = 0
+    model: str = ""  # that the answer names; empty where nothing is billed
+    billed: dict[str, int] = field(default_factory=dict)  # tokens by kind that the whole answer counts
 
 
 @dataclass(slots=True)
