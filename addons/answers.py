@@ -38,7 +38,7 @@ class Answers:
             _frame(flow, exchange, response)
             return
         if exchange.provider and exchange.sent_at is not None:
-            metrics.time_to_first_byte_seconds.labels(provider=exchange.provider).observe(exchange.answered_at - exchange.sent_at)
+            metrics.labelled(metrics.time_to_first_byte_seconds, exchange.provider).observe(exchange.answered_at - exchange.sent_at)
         if 200 <= response.status_code < 300:
             self._begin_metered(flow, exchange, response)
 
@@ -134,7 +134,8 @@ class Answers:
 def _told(exchange: Exchange, *, balance: int | None, charge: int | None) -> list[tuple[bytes, bytes]]:
     """Return our own headers of an answer: what is known of it."""
     figures = ((b"X-Level5-Charge", charge), (b"X-Balance-Remaining", balance), (b"X-Level5-Output-Limit", exchange.output_limit))
-    return [(b"X-Request-Id", exchange.request_id.encode()), *((name, b"%d" % figure) for name, figure in figures if figure is not None)]
+    served_by = [(b"X-Level5-Provider", exchange.provider.encode())] if exchange.fell_back and exchange.provider else []
+    return [(b"X-Request-Id", exchange.request_id.encode()), *served_by, *((name, b"%d" % figure) for name, figure in figures if figure is not None)]
 
 
 def _frame(flow: http.HTTPFlow, exchange: Exchange, response: http.Response) -> None:

@@ -153,16 +153,15 @@ class _HoldWatch:
 
 
 def _count(exchange: Exchange, record: ChargeRecord, verdict: Verdict) -> None:
-    labels = {"provider": record.provider, "model": record.model}
-    metrics.charges_microunits_total.labels(**labels).inc(record.amount)
-    metrics.provider_cost_microunits_total.labels(**labels).inc(record.provider_leg)
+    metrics.labelled(metrics.charges_microunits_total, record.provider, record.model).inc(record.amount)
+    metrics.labelled(metrics.provider_cost_microunits_total, record.provider, record.model).inc(record.provider_leg)
     count_doubts(exchange, record, verdict.usage)
     if verdict.estimated:
         metrics.estimated_charges_total.labels(reason=verdict.reason).inc()
     for line in record.lines:
         for kind, count in _kinds(line):
             if count:
-                metrics.tokens_total.labels(provider=line.provider, model=record.model, kind=kind).inc(count)
+                metrics.labelled(metrics.tokens_total, line.provider, record.model, kind).inc(count)
 
 
 def facts_of(exchange: Exchange) -> Facts:

@@ -36,7 +36,7 @@ class ProviderPool:
             wire = idle.pop()
             self._timers.pop(wire).cancel()
             if wire.is_open:
-                metrics.provider_connections_total.labels(outcome="reused").inc()
+                metrics.labelled(metrics.provider_connections_total, "reused").inc()
                 return wire
         return None
 
@@ -69,7 +69,7 @@ class ProviderPool:
             _, wire = await loop.create_connection(Wire, host, port, ssl=self._tls(), server_hostname=host)
         else:
             _, wire = await loop.create_connection(Wire, host, port)
-        metrics.provider_connections_total.labels(outcome="opened").inc()
+        metrics.labelled(metrics.provider_connections_total, "opened").inc()
         return wire
 
     def close(self) -> None:

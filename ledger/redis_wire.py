@@ -69,10 +69,14 @@ class WireLine(asyncio.Protocol):
             raise RedisConnectionError(f"{len(self._waiting)} commands wait for Redis already")
         future = self._loop.create_future()
         deadline = self._loop.time() + self._seconds_max
+        alone = not self._waiting
         self._waiting.append((future, deadline))
-        if not self._unsent:
-            self._loop.call_soon(self._flush)
-        self._unsent.append(command)
+        if alone and self._transport is not None:
+            self._transport.write(command)  # nothing is under way that others could be asked after: it need not wait for a turn of the loop
+        else:
+            if not self._unsent:
+                self._loop.call_soon(self._flush)
+            self._unsent.append(command)
         if self._timer is None:
             self._timer = self._loop.call_at(deadline, self._check)
         return future
@@ -200,6 +204,14 @@ class RedisWire:
                 reply.cancel()
             raise
         return await asyncio.gather(*replies, return_exceptions=True)
+
+    async def ask_each(self, *commands: tuple[Word, ...]) -> list[Any]:
+        """Send commands as `ask_all` does; return their replies, or raise the first refusal or loss among them."""
+        replies = await self.ask_all([pack(words) for words in commands])
+        for reply in replies:
+            if isinstance(reply, BaseException):
+                raise reply
+        return replies
 
     async def aclose(self) -> None:
         """Close the connection for good."""
