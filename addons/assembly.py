@@ -15,6 +15,8 @@ from addons.answers import Answers
 from addons.background import Background
 from addons.control_relay import ControlRelay
 from addons.fallback import Fallback
+from addons.forward import Map
+from addons.forward_gate import ForwardGate
 from addons.gateway import Gateway, Parts
 from addons.lifecycle import Lifecycle
 from addons.links import Links
@@ -27,6 +29,7 @@ from ledger.errors import BalanceUnavailable, JournalUnavailable, LedgerError
 from ledger.journal import Pool, open_pool, record_rate_card
 from ledger.settlement import Settler
 from ledger.spool import Spool
+from ledger.tokens import parse_token
 from metering.pricing import RateCard
 from telemetry.logs import log
 
@@ -44,6 +47,12 @@ class Assembly:
     links: Links
     background: Background
     settler: Settler
+    forward: ForwardGate
+
+    @property
+    def addons(self) -> tuple[object, ...]:
+        """What mitmproxy is given, in the order in which they must hear."""
+        return self.links, self.forward, self.gateway
 
 
 @asynccontextmanager
@@ -110,13 +119,20 @@ def _build(settings: Settings, card: RateCard, balances: Balances, late: LateJou
     admission = Admission(balances=balances, card=card, providers=providers, settings=ledger_settings)
     settler = Settler(balances, Spool(settings.home / SPOOL_FOLDER), late, policy=admission.policy)
     admission.use(settler)
+    forward = ForwardGate(
+        Map(providers.values(), settings.forward.tunnel),
+        authenticate=lambda text: balances.authenticate(parse_token(text)),
+        seconds_max=gateway_settings.connect_seconds_max,
+    )
+    lifecycle = Lifecycle(settler=settler, card=card, extension_tokens=ledger_settings.extension_tokens, overdraft_max=admission.policy.overdraft_max)
+    relay = ControlRelay(f"http://{control_host(settings)}:{settings.control.port}", peer_key=os.environ.get(INTERNAL_KEY, ""))
     links = Links(
         background=background,
         connect_seconds_max=gateway_settings.connect_seconds_max,
         read_on_seconds_max=gateway_settings.read_on_seconds_max,
+        known=frozenset([relay.address, *((provider.host, provider.port) for provider in providers.values())]),
+        may_dial=forward.may_dial,
     )
-    lifecycle = Lifecycle(settler=settler, card=card, extension_tokens=ledger_settings.extension_tokens, overdraft_max=admission.policy.overdraft_max)
-    relay = ControlRelay(f"http://{control_host(settings)}:{settings.control.port}", peer_key=os.environ.get(INTERNAL_KEY, ""))
     fallback = Fallback(admission=admission, lifecycle=lifecycle, providers=providers, card=card, settings=ledger_settings)
     gateway = Gateway(
         Parts(
@@ -128,9 +144,10 @@ def _build(settings: Settings, card: RateCard, balances: Balances, late: LateJou
             background=background,
             links=links,
             resilience=Resilience(providers, fallback),
+            forward=forward,
         )
     )
-    return Assembly(gateway=gateway, links=links, background=background, settler=settler)
+    return Assembly(gateway=gateway, links=links, background=background, settler=settler, forward=forward)
 
 
 def control_host(settings: Settings) -> str:

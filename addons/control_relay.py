@@ -15,6 +15,11 @@ class ControlRelay:
         parts = urlsplit(address)
         self._host, self._port, self._peer_key = parts.hostname or "127.0.0.1", parts.port or 80, peer_key
 
+    @property
+    def address(self) -> tuple[str, int]:
+        """Where the control API is dialled."""
+        return self._host, self._port
+
     def aim(self, flow: http.HTTPFlow, route: ControlRoute) -> None:
         """Turn a request into one for the control API; the caller's own words on who it is are removed."""
         request = flow.request

@@ -4,9 +4,11 @@ import asyncio
 import time
 
 from mitmproxy.addons.proxyserver import Proxyserver
+from mitmproxy.proxy.layer import Layer
 from mitmproxy.proxy.layers.http import HttpLayer
 from mitmproxy.proxy.mode_servers import ProxyConnectionHandler
 
+from addons.forward_door import ForwardDoor
 from addons.lane import Lane
 from addons.links import Links
 from telemetry.logs import log
@@ -43,7 +45,13 @@ async def _until_idle(proxyserver: Proxyserver, links: Links, seconds_max: float
 
 
 def _has_streams(handler: ProxyConnectionHandler) -> bool:
-    return any(one.streams if isinstance(one, HttpLayer) else isinstance(one, Lane) and one.is_busy for one in handler.layer.context.layers)
+    return any(_is_busy(one) for one in handler.layer.context.layers)
+
+
+def _is_busy(one: Layer) -> bool:
+    if isinstance(one, HttpLayer):
+        return bool(one.streams)
+    return (isinstance(one, Lane) and one.is_busy) or (isinstance(one, ForwardDoor) and one.is_unread)
 
 
 def _cancel(handler: ProxyConnectionHandler, why: str) -> None:

@@ -128,6 +128,8 @@ class GatewayHandler(ProxyConnectionHandler):
         await self.handle_hook(server_hooks.ServerConnectHook(data))
         connection.timestamp_start = time.time()
         try:
+            if connection.error:
+                raise OSError(connection.error)
             wire = await self._pool.dial(_key_of(connection))
         except (OSError, asyncio.CancelledError) as error:
             self.transports.pop(connection, None)

@@ -38,7 +38,7 @@ class Entry:
         settings = load_settings()
         assembly = await self._stack.enter_async_context(assemble(settings, load_rate_card(settings.rates)))
         assembly.links.attach(ctx.master.addons.get("proxyserver"), assembly.gateway.end)
-        ctx.master.addons.add(assembly.links, assembly.gateway)
+        ctx.master.addons.add(*assembly.addons)
         self._assembly = assembly
 
     def requestheaders(self, flow: http.HTTPFlow) -> None:

@@ -17,6 +17,7 @@ from addons.conduct import CONDUCT
 from addons.control_relay import ControlRelay
 from addons.deadlines import Watch
 from addons.exchange import Exchange, Kind
+from addons.forward_gate import ForwardGate
 from addons.headers import bearer_of, fault_of, wants_upgrade
 from addons.lifecycle import Lifecycle
 from addons.links import Links
@@ -85,6 +86,7 @@ class Parts:
     background: Background
     links: Links
     resilience: Resilience
+    forward: ForwardGate
 
 
 class Gateway:
@@ -93,7 +95,7 @@ class Gateway:
     def __init__(self, parts: Parts) -> None:
         self._settings, self._admission, self._lifecycle = parts.settings, parts.admission, parts.lifecycle
         self._relay, self._answers, self._background, self.links = parts.relay, parts.answers, parts.background, parts.links
-        self._resilience = parts.resilience
+        self._resilience, self._forward = parts.resilience, parts.forward
         self._budget = BodyBudget(parts.settings.buffered_bytes_max)
         self._quota = FreeQuota()
 
@@ -126,7 +128,7 @@ class Gateway:
         if fault := fault_of(flow.request):
             raise Refused(refusals.malformed(fault))
         try:
-            route = classify(flow.request.method, flow.request.path)
+            route = self._forward.classify(flow, exchange) or classify(flow.request.method, flow.request.path)
         except RequestRefused as error:
             exchange.dialect = error.dialect
             # A WebSocket begins with a GET, for which the path may have no meaning: 426 lets the client fall back at once.

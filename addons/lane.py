@@ -7,6 +7,8 @@ own layers drive, so that hooks, endings and refusals are the same on both paths
 the plain kind the whole connection, from that request on, is handed to mitmproxy's layers, with every byte of it.
 """
 
+from collections.abc import Callable
+
 from mitmproxy import http
 from mitmproxy.connection import ConnectionState, Server
 from mitmproxy.proxy import commands, events, layer, layers
@@ -37,10 +39,13 @@ type Commands = layer.CommandGenerator[None]
 class Lane(layer.Layer):
     """The whole of one client connection, one request at a time."""
 
-    def __init__(self, context: Context) -> None:
+    def __init__(self, context: Context, *, otherwise: Callable[[Context], layer.Layer] | None = None) -> None:
+        """Serve a connection. `otherwise` makes the layers for what is not plain; without it they are those of a reverse proxy."""
         super().__init__(context)
-        mode = context.client.proxy_mode
-        context.server.address = mode.address  # type: ignore[attr-defined]  # a reverse mode has one
+        if otherwise is None:
+            mode = context.client.proxy_mode
+            context.server.address = mode.address  # type: ignore[attr-defined]  # a reverse mode has one
+        self._otherwise = otherwise or layers.modes.ReverseProxy
         self._stock: layer.Layer | None = None
         self._buffer = bytearray()  # from the client, not yet used
         self._stream: GatewayStream | None = None
@@ -102,7 +107,7 @@ class Lane(layer.Layer):
     def _hand_over(self) -> Commands:
         """Give the connection to mitmproxy's own layers, beginning with what has not been used of it."""
         yield from self._let_provider_go()
-        self._stock = layers.modes.ReverseProxy(self.context)
+        self._stock = self._otherwise(self.context)
         yield from self._stock.handle_event(events.Start())
         data, self._buffer = bytes(self._buffer), bytearray()
         yield from self._stock.handle_event(events.DataReceived(self.context.client, data))
@@ -242,6 +247,7 @@ class Lane(layer.Layer):
         provider = Server(address=wanted.address, tls=wanted.tls)
         self._wanted, self._provider, self._opening = wanted, provider, OpenProvider(provider)
         self._answer, self._answer_bytes, self._answer_head_told = AnswerReader(), 0, False
+        self._opening.blocking = self  # type: ignore[assignment]  # as mitmproxy does itself: layers around this one (TLS) need not wait
         yield self._opening
 
     def _opened(self, event: events.OpenConnectionCompleted) -> Commands:

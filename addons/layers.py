@@ -18,7 +18,7 @@ class GatewayLayer(HttpLayer):
         if isinstance(event, Interrupt):
             yield from self._route_interrupt(event)
             return
-        if (isinstance(event, events.Start) and not self.context.client.alpn) or (isinstance(event, events.Start) and self.context.client.alpn == b"http/1.1"):
+        if isinstance(event, events.Start) and self.context.client.alpn != b"h2":
             self.connections.setdefault(self.context.client, GatewayHttp1Server(self.context.fork()))
         yield from super()._handle_event(event)
 

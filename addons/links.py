@@ -19,13 +19,24 @@ from addons.layers import GatewayLayer
 from telemetry.logs import log
 
 SWEEP_SECONDS = 0.3  # after a client has left, until what no hook has ended is ended
+type Address = tuple[str, int]
 STREAMS_PER_CLIENT_MAX = 100  # mitmproxy's own 5 lets an HTTP/2 client's streams wait in silence
 
 
 class Links:
     """An addon beside the gateway's: it installs our layers and keeps the net under the endings that fire no hook."""
 
-    def __init__(self, *, background: Background, connect_seconds_max: float, read_on_seconds_max: float) -> None:
+    def __init__(
+        self,
+        *,
+        background: Background,
+        connect_seconds_max: float,
+        read_on_seconds_max: float,
+        known: frozenset[Address] = frozenset(),
+        may_dial: Callable[[connection.Client, Address | None], bool],
+    ) -> None:
+        """`known` are the addresses of the providers and of the control API; any other needs the leave of `may_dial`."""
+        self._known, self._may_dial = known, may_dial
         self._background, self._connect_seconds_max, self._read_on_seconds_max = background, connect_seconds_max, read_on_seconds_max
         self._clocks = ConnectClocks()
         self._live: dict[str, set[Exchange]] = {}
@@ -114,7 +125,13 @@ class Links:
     # Providers
 
     def server_connect(self, data: server_hooks.ServerConnectionHookData) -> None:
-        """Start the clock of a new connection to a provider."""
+        """Let nothing be dialled but what is configured, whatever a request says; start the clock of a new connection."""
+        address = data.server.address
+        if address not in self._known and not self._may_dial(data.client, address):
+            data.server.error = "not an address of this gateway's"
+            log.error("dial_refused")
+            return
+        data.server.alpn_offers = [b"http/1.1"]  # whatever the client speaks: what was tested with providers is HTTP/1.1
         handler = self._proxyserver.connections.get(data.client.id) if self._proxyserver else None
         if handler is None:
             return

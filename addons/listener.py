@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any, cast
 
 from mitmproxy import ctx
-from mitmproxy.addons import core, next_layer, proxyserver, tlsconfig
+from mitmproxy.addons import core, next_layer, proxyserver
 from mitmproxy.master import Master
 from mitmproxy.options import Options
 from mitmproxy.optmanager import unset
@@ -15,6 +15,7 @@ from mitmproxy.proxy import layer, layers, mode_servers, mode_specs
 from mitmproxy.proxy.context import Context
 
 from addons.driver import GatewayHandler
+from addons.forward_tls import GatewayTls
 from addons.hook_table import HookTable
 from addons.lane import Lane
 from addons.provider_pool import ProviderPool
@@ -42,20 +43,25 @@ class GatewayServer(mode_servers.AsyncioServerInstance[GatewayMode]):
         return Lane(context) if cast("GatewayMaster", ctx.master).fast_lane else layers.modes.ReverseProxy(context)
 
     async def listen(self, host: str, port: int) -> list[Any]:
-        loop, clients = asyncio.get_running_loop(), set[asyncio.Task[None]]()
+        return await listen_on(self, host, port)
 
-        def accept(wire: Wire) -> None:
-            client = loop.create_task(self._serve(wire), name="client")
-            clients.add(client)  # the loop itself holds its tasks weakly
-            client.add_done_callback(clients.discard)
 
-        return [await loop.create_server(lambda: Wire(accept), host, port, reuse_port=True, backlog=BACKLOG)]
+async def listen_on(server: mode_servers.AsyncioServerInstance[Any], host: str, port: int) -> list[Any]:
+    """Serve what connects to an address, on our own driver; other workers may listen there too."""
+    loop, clients = asyncio.get_running_loop(), set[asyncio.Task[None]]()
 
-    async def _serve(self, wire: Wire) -> None:
-        handler = GatewayHandler(ctx.master, wire, ctx.options, self.mode)
-        handler.layer = self.make_top_layer(handler.layer.context)
-        with self.manager.register_connection(handler.client.id, handler):
+    async def serve(wire: Wire) -> None:
+        handler = GatewayHandler(ctx.master, wire, ctx.options, server.mode)
+        handler.layer = server.make_top_layer(handler.layer.context)
+        with server.manager.register_connection(handler.client.id, handler):
             await handler.handle_client()
+
+    def accept(wire: Wire) -> None:
+        client = loop.create_task(serve(wire), name="client")
+        clients.add(client)  # the loop itself holds its tasks weakly
+        client.add_done_callback(clients.discard)
+
+    return [await loop.create_server(lambda: Wire(accept), host, port, reuse_port=True, backlog=BACKLOG)]
 
 
 _UNCHANGEABLE = frozenset({bool, int, str})
@@ -127,6 +133,6 @@ def make_master(
 ) -> GatewayMaster:
     """Put mitmproxy together: its own addons that we need, then ours, which must come after NextLayer."""
     master = GatewayMaster(WorkerOptions(), pool=ProviderPool(trusted_ca), fast_lane=fast_lane)
-    master.addons.add(core.Core(), proxyserver.Proxyserver(), next_layer.NextLayer(), tlsconfig.TlsConfig(), *addons)
+    master.addons.add(core.Core(), proxyserver.Proxyserver(), next_layer.NextLayer(), GatewayTls(), *addons)
     master.options.update(**OPTIONS, mode=list(modes), confdir=confdir, tcp_timeout=idle_seconds_max, ssl_verify_upstream_trusted_ca=trusted_ca)
     return master

@@ -9,9 +9,11 @@ import sys
 import tempfile
 from pathlib import Path
 
-from addons.assembly import assemble, combined_trust, control_host
+from addons.assembly import assemble, combined_trust
+from addons.authority import FOLDER, AuthorityError, ensure_authority
 from addons.connections import GatewayHttp1Server
 from addons.drain import drain
+from addons.forward_listener import modes_of
 from addons.links import Links
 from addons.listener import GatewayMaster, ListenError, make_master
 from addons.upstream import longest_silence
@@ -28,7 +30,8 @@ async def run_worker(settings: Settings, card: RateCard) -> None:
     """Serve until a signal comes, then drain.
 
     Raises:
-        ListenError: the address is taken or not ours.
+        ListenError: an address is taken or not ours.
+        AuthorityError: the forward door's authority cannot be made or read.
         SettingsError: a store's address is missing.
     """
     with tempfile.TemporaryDirectory(prefix="level5-") as confdir:
@@ -36,12 +39,12 @@ async def run_worker(settings: Settings, card: RateCard) -> None:
             gateway = settings.gateway
             GatewayHttp1Server.head_bytes_max = gateway.head_bytes_max
             master = make_master(
-                modes=[f"gateway:http://{control_host(settings)}:{settings.control.port}@{gateway.host}:{gateway.port}"],
-                confdir=confdir,
+                modes=modes_of(settings),
+                confdir=str(ensure_authority(settings.home / FOLDER, assembly.forward.hosts).folder) if settings.forward.enabled else confdir,
                 # mitmproxy's only timeout of its own looks like the client leaving: it must be the last to strike.
                 idle_seconds_max=int(longest_silence(settings)) + IDLE_MARGIN_SECONDS,
                 trusted_ca=combined_trust(settings, Path(confdir)),
-                addons=[assembly.links, assembly.gateway],
+                addons=assembly.addons,
                 fast_lane=gateway.fast_lane,
             )
             assembly.links.attach(master.proxyserver, assembly.gateway.end)
@@ -84,7 +87,7 @@ def main() -> None:
         configure_logs(settings.log_level, "gateway")
         card = load_rate_card(settings.rates)
         asyncio.run(run_worker(settings, card))
-    except* (SettingsError, ListenError, OSError) as group:
+    except* (SettingsError, ListenError, AuthorityError, OSError) as group:
         for error in group.exceptions:
             log.error("worker_cannot_start", reason=str(error))
         raise SystemExit(2) from None

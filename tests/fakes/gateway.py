@@ -1,8 +1,9 @@
 """A gateway in the test's own process, on real stores, with a bare socket for its provider and another for control."""
 
 import asyncio
+import ssl
 import tempfile
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Iterable
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -11,6 +12,8 @@ from typing import Any
 import httpx
 
 from addons.assembly import Assembly, assemble, combined_trust
+from addons.authority import FOLDER, Authority, ensure_authority
+from addons.forward_listener import modes_of
 from addons.listener import GatewayMaster, make_master
 from config.rate_card import load_rate_card
 from config.settings import Settings
@@ -27,6 +30,13 @@ PROVIDERS = ("anthropic", "openai", "openrouter")
 CARD = load_rate_card(None)
 
 
+class Http2Only(ssl.SSLContext):
+    """Offers HTTP/2 alone, whatever the client library would offer first."""
+
+    def set_alpn_protocols(self, alpn_protocols: Iterable[str]) -> None:
+        super().set_alpn_protocols(["h2"])
+
+
 @dataclass
 class Stage:
     """One gateway with everything around it."""
@@ -38,6 +48,7 @@ class Stage:
     provider: RawProvider
     control: RawProvider
     client: httpx.AsyncClient
+    authority: Authority
     logs: list[dict[str, Any]] = field(default_factory=list)
 
     @property
@@ -47,6 +58,22 @@ class Stage:
     @property
     def url(self) -> str:
         return f"http://127.0.0.1:{self.port}"
+
+    def proxy_url(self, account: NewAccount | None = None) -> str:
+        """What an agent writes into HTTPS_PROXY."""
+        credentials = f"{account.api_token}:@" if account else ""
+        return f"http://{credentials}127.0.0.1:{self.settings.forward.port}"
+
+    def trust(self, *, http2: bool = False) -> ssl.SSLContext:
+        """What a client that was given our certificate, and no other, verifies by; with `http2` it speaks nothing else."""
+        context = Http2Only(ssl.PROTOCOL_TLS_CLIENT) if http2 else ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
+        context.load_verify_locations(str(self.authority.certificate_file))
+        context.verify_flags |= ssl.VERIFY_X509_STRICT
+        return context
+
+    def through(self, account: NewAccount | None, *, http2: bool = False, **options: Any) -> httpx.AsyncClient:
+        """A client that only knows HTTPS_PROXY and our certificate."""
+        return httpx.AsyncClient(proxy=self.proxy_url(account), verify=self.trust(http2=http2), http2=http2, timeout=20, trust_env=False, **options)
 
     async def open_account(self, balance: int = 10_000_000) -> NewAccount:
         return await self.books.open_account(balance)
@@ -102,15 +129,16 @@ class Stage:
         return found
 
 
-def stage_settings(books_urls: tuple[str, str], home: str, *, provider_port: int, control_port: int, port: int, **changes: Any) -> Settings:
+def stage_settings(books_urls: tuple[str, str], home: str, *, provider_port: int, control_port: int, ports: list[int], **changes: Any) -> Settings:
     database_url, redis_url = books_urls
     section = {"base_url": f"http://127.0.0.1:{provider_port}", "api_key": KEY}
     providers = {name: {**section, "api_key": f"operator-key-{name}"} for name in PROVIDERS} | changes.pop("providers", {})
-    gateway_changes = {"port": port, "drain_seconds_max": 2.0} | changes.pop("gateway", {})
+    gateway_changes = {"port": ports[0], "drain_seconds_max": 2.0} | changes.pop("gateway", {})
+    forward_changes = {"port": ports[1]} | changes.pop("forward", {})
     return Settings.model_validate(
         {
             "database_url": database_url, "redis_url": redis_url, "home": home, "providers": providers, "gateway": gateway_changes,
-            "control": {"port": control_port}, **changes,
+            "control": {"port": control_port}, "forward": forward_changes, **changes,
         }
     )  # fmt: skip
 
@@ -124,19 +152,19 @@ async def open_stage(books: Books, urls: tuple[str, str], **changes: Any) -> Asy
     await provider.start()
     await control.start()
     with tempfile.TemporaryDirectory(prefix="l5-") as home:
-        settings = stage_settings(urls, home, provider_port=provider.port, control_port=control.port, port=free_ports(1)[0], **changes)
+        settings = stage_settings(urls, home, provider_port=provider.port, control_port=control.port, ports=free_ports(2), **changes)
         async with assemble(settings, CARD) as assembly:
+            authority = ensure_authority(Path(home) / FOLDER, assembly.forward.hosts)
             master = make_master(
-                modes=[f"gateway:http://127.0.0.1:{control.port}@127.0.0.1:{settings.gateway.port}"],
-                confdir=home, idle_seconds_max=60, trusted_ca=combined_trust(settings, Path(home)), addons=[assembly.links, assembly.gateway],
-                fast_lane=settings.gateway.fast_lane,
+                modes=modes_of(settings), confdir=str(authority.folder), idle_seconds_max=60, trusted_ca=combined_trust(settings, Path(home)),
+                addons=assembly.addons, fast_lane=settings.gateway.fast_lane,
             )  # fmt: skip
             assembly.links.attach(master.proxyserver, assembly.gateway.end)
             running = asyncio.create_task(master.run())
             await asyncio.wait_for(master.started.wait(), 10)
             async with httpx.AsyncClient(timeout=20) as client:
                 try:
-                    yield Stage(settings, assembly, master, books, provider, control, client)
+                    yield Stage(settings, assembly, master, books, provider, control, client, authority)
                 finally:
                     await _stop(master, running)
     await provider.stop()

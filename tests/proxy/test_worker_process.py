@@ -72,8 +72,8 @@ async def charges(books: Books, account: NewAccount) -> list[ChargeRecord]:
 
 
 def settings_for(proxy_urls: tuple[str, str], home: Path, provider: RawProvider, **gateway: Any) -> Settings:
-    port, control = free_ports(2)
-    return stage_settings(proxy_urls, str(home), provider_port=provider.port, control_port=control, port=port, gateway=gateway)
+    *ports, control = free_ports(3)
+    return stage_settings(proxy_urls, str(home), provider_port=provider.port, control_port=control, ports=ports, gateway=gateway)
 
 
 async def test_two_workers_share_a_port_and_drain_without_cutting_anybody(
