@@ -25,7 +25,7 @@ def close(exchange: Exchange) -> None:
     if exchange.provider is not None:
         metrics.labelled(metrics.request_seconds, provider).observe(seconds)
         _count_failure(exchange, exchange.provider)
-        if exchange.sent_at is not None:
+        if exchange.sent_at is not None and not (exchange.attempts is not None and exchange.attempts.tried):
             metrics.added_latency_seconds.observe(exchange.sent_at - exchange.started)
     elif exchange.refusal_code:
         metrics.refusals_total.labels(code=exchange.refusal_code).inc()

@@ -145,6 +145,11 @@ class Exchange:
         return self.attempts is not None and self.attempts.again
 
     @property
+    def fell_back(self) -> bool:
+        """True when another provider than the model's own serves the request."""
+        return self.attempts is not None and self.attempts.fell_back
+
+    @property
     def is_over(self) -> bool:
         """True when nobody waits for an answer any more."""
         return self.client_left or self.stopped or self.ending is not None
