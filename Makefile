@@ -16,8 +16,16 @@ LOCK_FLAGS ?=
 PROGRAMS = import addons.worker, chainwatch.__main__, cli.main, control.__main__, sandbox.__main__, sandbox.chain.__main__
 LOCK = $(BIN)/uv pip compile --quiet --universal --python-version 3.12 --generate-hashes \
 	--no-emit-index-url --no-emit-find-links --no-header $(LOCK_FLAGS)
+# Real clients, for tests: the Python ones in an environment each, the npm ones together.
+CLIENTS := .venv-clients
+PYTHON_CLIENTS := aider langchain llm pydantic-ai
+# From the root folder: uv would apply what pyproject.toml overrides for the gateway alone.
+CLIENT_UV := $(CURDIR)/$(BIN)/uv --directory /
+CLIENT_LOCKS := $(CURDIR)/tests/clients/requirements
+CLIENT_LOCK = $(CLIENT_UV) pip compile --quiet --universal --generate-hashes \
+	--no-emit-index-url --no-emit-find-links --no-header --no-annotate $(LOCK_FLAGS)
 
-.PHONY: help run test test-unit test-integration check format lint types imports settings bench bench-deposits lock clean
+.PHONY: help run test test-unit test-integration test-clients python-clients npm-clients check format lint types imports settings bench bench-deposits lock clean
 
 help: ## what each target does
 	@grep -E '^[a-z-]+:.*## ' Makefile | sed -E 's/:.*## /	/' | expand -t 18
@@ -25,7 +33,7 @@ help: ## what each target does
 run: $(VENV)/.project ## start the appliance (UP_FLAGS, by default --sandbox)
 	@exec $(BIN)/level5 up $(UP_FLAGS)
 
-test: lint types imports ## everything: style, types, imports and all tests
+test: lint types imports python-clients ## everything: style, types, imports and all tests but the heavy ones of test-clients
 	$(BIN)/python -m pytest -q $(PARALLEL) $(TEST_FLAGS)
 
 test-unit: $(VENV)/.project ## tests that open no socket
@@ -33,6 +41,13 @@ test-unit: $(VENV)/.project ## tests that open no socket
 
 test-integration: $(VENV)/.project ## tests on a real Postgres, Valkey and gateway
 	$(BIN)/python -m pytest -q $(PARALLEL) tests/integration tests/proxy tests/faults $(TEST_FLAGS)
+
+test-clients: $(VENV)/.project python-clients npm-clients ## real clients through a sandbox, coding agents included (needs npm)
+	$(BIN)/python -m pytest -q $(PARALLEL) -m "clients or not clients" tests/clients $(TEST_FLAGS)
+
+python-clients: $(PYTHON_CLIENTS:%=$(CLIENTS)/%/.made)
+
+npm-clients: $(CLIENTS)/npm/.made
 
 check: lint types imports test-unit ## what must pass before every commit
 
@@ -64,9 +79,14 @@ bench-deposits: $(VENV)/.project ## measure how fast deposits on chain are credi
 lock: $(VENV)/.project ## solve the requirements anew (LOCK_FLAGS=--upgrade for newer releases)
 	$(LOCK) --output-file requirements.lock pyproject.toml
 	$(LOCK) --output-file requirements-dev.lock --extra dev --constraint requirements.lock pyproject.toml
+	for name in $(filter-out aider,$(PYTHON_CLIENTS)); do \
+		$(CLIENT_LOCK) --python-version 3.12 --output-file $(CLIENT_LOCKS)/$$name.lock $(CLIENT_LOCKS)/$$name.in || exit 1; \
+	done
+	$(CLIENT_LOCK) --python-version 3.10 --output-file $(CLIENT_LOCKS)/aider.lock $(CLIENT_LOCKS)/aider.in
+	cd tests/clients/npm && npm install --package-lock-only --omit-lockfile-registry-resolved --no-audit --no-fund
 
 clean: ## remove everything that was made here
-	rm -rf $(VENV) build sdk/build .mypy_cache .ruff_cache .pytest_cache .import_linter_cache *.egg-info sdk/*.egg-info
+	rm -rf $(VENV) $(CLIENTS) build sdk/build .mypy_cache .ruff_cache .pytest_cache .import_linter_cache *.egg-info sdk/*.egg-info
 
 # A lock that changed is installed into the same environment; one whose interpreter is gone is made anew.
 $(VENV)/.locked: requirements-dev.lock deploy/find-python.sh
@@ -80,4 +100,14 @@ $(VENV)/.locked: requirements-dev.lock deploy/find-python.sh
 $(VENV)/.project: $(VENV)/.locked pyproject.toml sdk/pyproject.toml
 	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps --no-build-isolation -e . -e ./sdk
 	@for optimised in "" -O; do env -u PYTHONDONTWRITEBYTECODE $(BIN)/python $$optimised -c '$(PROGRAMS)'; done
+	@touch $@
+
+$(CLIENTS)/%/.made: tests/clients/requirements/%.lock tests/clients/make-environment.sh | $(VENV)/.locked
+	@echo "installing the client $*"
+	@./tests/clients/make-environment.sh $* $(CLIENTS)/$*
+
+$(CLIENTS)/npm/.made: tests/clients/npm/package.json tests/clients/npm/package-lock.json
+	@echo "installing the npm clients"
+	@mkdir -p $(@D) && cp tests/clients/npm/*.json $(@D)/
+	@cd $(@D) && npm install --no-audit --no-fund --loglevel=error # not ci: it insists on what is for other systems
 	@touch $@
