@@ -1,10 +1,10 @@
 """`level5 gateway`, `level5 control`, `level5 poster`, `level5 chainwatch`: one role alone, for systemd, containers and Kubernetes."""
 
-import asyncio
 import os
 from typing import Annotated
 
 import typer
+import uvloop
 
 from cli.appliance import CHAINWATCH, INTERNAL_KEY, METRICS_FOLDER, Role, role_command
 from cli.gateway import run_gateway
@@ -39,7 +39,7 @@ def control(home: Home = None, config: ConfigFile = None, sandbox: OnSandbox = F
 
 def poster(home: Home = None, config: ConfigFile = None, sandbox: OnSandbox = False) -> None:
     """Run the poster alone: it writes the journal, ends abandoned holds and checks the books. Any number may run."""
-    asyncio.run(run_poster_role(_settings(home, config, sandbox=sandbox)))
+    uvloop.run(run_poster_role(_settings(home, config, sandbox=sandbox)))
 
 
 def chainwatch(home: Home = None, config: ConfigFile = None, sandbox: OnSandbox = False) -> None:

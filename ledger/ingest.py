@@ -15,7 +15,7 @@ from ledger.errors import AccountExhausted, BooksUnderPressure, BrokenInvariant,
 from ledger.ingest_groups import ChargeGroups
 from ledger.ingest_outcomes import outcome_of_charged, outcome_of_record
 from ledger.ingest_values import Charged, IngestKey, IngestOutcome, IngestPolicy, IngestStanding, UsageItem
-from ledger.journal import Pool, journal_answers, now_ms
+from ledger.journal import Pool, journal_answers
 from ledger.postings import key_digest
 from ledger.queries import SQL
 from ledger.usage_record import ClaimMark, UsageDraft, UsageRecord, draft_usage
@@ -76,7 +76,7 @@ class Ingest:
             ShardClosed, BalanceUnavailable, NotPostedYet, JournalUnavailable: the outcome is unknown; `is_recorded` finds it out.
             ValueError: an event is beyond the bounds; nothing changed.
         """
-        draft = draft_usage(request_id, items, at=now_ms(), rate_card=rate_card, markup=markup, claims=claims)
+        draft = draft_usage(request_id, items, at=time.time_ns() // 1_000_000, rate_card=rate_card, markup=markup, claims=claims)
         if await self._balances.under_pressure():
             raise BooksUnderPressure("Redis is nearly full")
         if any(claim.valid_until < time.monotonic() for claim in claims):

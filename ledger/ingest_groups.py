@@ -70,26 +70,39 @@ class ChargeGroups:
         """Send group after group until none waits; the queue goes with its task."""
         key, epoch, _ = name
         await asyncio.sleep(0)  # what is asked in this turn goes with the first group
-        while queue.waiting:
-            await self._send(key, epoch, _take_group(queue.waiting), policy)
+        group, call = self._send(key, epoch, queue.waiting, policy)
+        while group:
+            await asyncio.wait((call,))
+            sent, done = group, call
+            # The next ones leave first, so that Redis works on them while these are answered.
+            group, call = self._send(key, epoch, queue.waiting, policy) if queue.waiting else ([], call)
+            _tell(sent, done)
         del self._queues[name]
 
-    async def _send(self, key: IngestKey, epoch: int, group: Sequence[_Waiting], policy: IngestPolicy) -> None:
+    def _send(self, key: IngestKey, epoch: int, waiting: deque[_Waiting], policy: IngestPolicy) -> "tuple[list[_Waiting], asyncio.Task[Answer]]":
+        """Begin the call for the next ones that wait."""
+        group = _take_group(waiting)
         words = [word for one in group for word in _words(one)]
-        try:
-            answer = await self._balances.run(
-                "charge_usage", key.shard, key.account, key.digest, int(policy.block_over_balance), int(policy.block_over_free_limit), policy.limits_text,
-                policy.outbox_max, REMEMBERED_MS, -BALANCE_MIN, *words, epoch=epoch,
-            )  # fmt: skip
-        except Exception as error:  # whatever it is, each of them has to hear it
-            for one in group:
-                if not one.charged.done():
-                    one.charged.set_exception(error)
-            return
-        tier, org_id, funded = answer[3].decode(), answer[4].decode(), bool(answer[5])
-        for one, told in zip(group, answer[6:], strict=True):
+        call = self._balances.run(
+            "charge_usage", key.shard, key.account, key.digest, int(policy.block_over_balance), int(policy.block_over_free_limit), policy.limits_text,
+            policy.outbox_max, REMEMBERED_MS, -BALANCE_MIN, *words, epoch=epoch,
+        )  # fmt: skip
+        return group, asyncio.Task(call, loop=asyncio.get_running_loop(), eager_start=True, name="charge-usage-call")
+
+
+def _tell(group: Sequence[_Waiting], call: "asyncio.Task[Answer]") -> None:
+    """Give each of a group its answer, or the failure of all."""
+    error = call.exception()
+    if error is not None:
+        for one in group:
             if not one.charged.done():
-                one.charged.set_result(_read(told, tier=tier, org_id=org_id, funded=funded))
+                one.charged.set_exception(error)
+        return
+    answer = call.result()
+    tier, org_id, funded = answer[3].decode(), answer[4].decode(), bool(answer[5])
+    for one, told in zip(group, answer[6:], strict=True):
+        if not one.charged.done():
+            one.charged.set_result(_read(told, tier=tier, org_id=org_id, funded=funded))
 
 
 def _take_group(waiting: deque[_Waiting]) -> list[_Waiting]:

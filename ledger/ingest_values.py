@@ -25,9 +25,9 @@ class IngestKey:
     digest: str
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@dataclass(slots=True, kw_only=True)
 class UsageItem:
-    """One reported event. `line` is its number in the request, from 0: it makes the event's id, and need not be gapless.
+    """One reported event. Not frozen, since thousands are made at once: nobody changes it. `line` is its number in the request, from 0: it makes the event's id, and need not be gapless.
 
     Counts are tokens, `cost` microunits, `occurred_at` milliseconds since the epoch. `output_tokens` do not contain `reasoning_tokens`.
     `estimated` tells that the cost is ours, by the rate card; `unpriced` that the card does not know the model.
@@ -93,9 +93,9 @@ class Charged:
     funded: bool
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@dataclass(slots=True, kw_only=True)
 class ItemOutcome:
-    """What became of one event; `event_id` is None for one that was refused, `balance_after` in microunits.
+    """What became of one event, not frozen as events are not; `event_id` is None for one that was refused, `balance_after` in microunits.
 
     `over_free_limit` tells that the month's tokens are used up with this event, or were before it where it was refused;
     `over_balance` that what the account had left does not cover it.

@@ -5,6 +5,7 @@ from collections.abc import AsyncIterator, Iterable, Mapping
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
+from functools import lru_cache
 from typing import Any, Final
 
 import asyncpg
@@ -45,8 +46,9 @@ JOURNAL_FAILURES: Final = (
 )
 
 
+@lru_cache(maxsize=4096)
 def moment(milliseconds: int) -> datetime:
-    """Return the moment `milliseconds` after the epoch, exactly."""
+    """Return the moment `milliseconds` after the epoch, exactly. What is settled together asks for the same one again and again."""
     return EPOCH + timedelta(milliseconds=milliseconds)
 
 

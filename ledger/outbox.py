@@ -59,7 +59,7 @@ class OutboxLink(ShardLink):
         Raises:
             BrokenInvariant: an entry cannot be read.
         """
-        rows = await self._command("XRANGE", outbox_key(shard), f"({after}-0", "+", "COUNT", count)
+        [rows] = await self._read_plain([("XRANGE", outbox_key(shard), f"({after}-0", "+", "COUNT", count)])
         return [_read_entry(identity, fields) for identity, fields in rows]
 
     async def mark_posted(self, shard: int, epoch: int, posted: int) -> None:

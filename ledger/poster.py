@@ -31,7 +31,7 @@ log = structlog.get_logger("ledger")
 
 BATCH_MAX: Final = 1000  # entries in one transaction
 SHARD_ENTRIES_MIN: Final = 20
-BUSY_ENTRIES_MIN: Final = 100  # fewer are not worth a turn of their own: a turn looks at every shard
+BUSY_ENTRIES_MIN: Final = 400  # fewer are not worth a turn of their own: a turn looks at every shard
 BUSY_PAUSE_SECONDS: Final = 0.005
 CALM_PAUSE_SECONDS: Final = 0.04
 IDLE_PAUSE_SECONDS: Final = 0.05

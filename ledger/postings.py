@@ -4,8 +4,8 @@ A leg is an account of the chart and a signed amount: positive debits, negative 
 """
 
 import hashlib
-import json
 from dataclasses import dataclass
+from json.encoder import encode_basestring as quoted  # as json.dumps writes a text that may hold any character
 from typing import Final
 
 from ledger.entries import AccountId, ChargeRecord
@@ -82,12 +82,12 @@ def chain(head: bytes, shard: int, *, seq: int, transaction: Transaction) -> byt
     The canonical form is a JSON array in UTF-8 without spaces: form number 1, shard, seq, kind, key, account id,
     occurred_at, settled_at, accounts, amounts, numerator (as text), rate card, detail.
     """
-    form = [
-        1, shard, seq, transaction.kind, transaction.key, transaction.account, transaction.occurred_at, transaction.settled_at,
-        [account for account, _ in transaction.legs], [amount for _, amount in transaction.legs],
-        str(transaction.numerator), transaction.rate_card, transaction.detail,
-    ]  # fmt: skip
-    return hashlib.sha256(head + json.dumps(form, ensure_ascii=False, separators=(",", ":")).encode()).digest()
+    accounts, amounts = ",".join([quoted(account) for account, _ in transaction.legs]), ",".join([str(amount) for _, amount in transaction.legs])
+    form = (
+        f"[1,{shard},{seq},{quoted(transaction.kind)},{quoted(transaction.key)},{_number(transaction.account)},{transaction.occurred_at},"
+        f'{transaction.settled_at},[{accounts}],[{amounts}],"{transaction.numerator}",{quoted(transaction.rate_card)},{quoted(transaction.detail)}]'
+    )
+    return hashlib.sha256(head + form.encode()).digest()
 
 
 def key_digest(key: str) -> bytes:
@@ -96,6 +96,14 @@ def key_digest(key: str) -> bytes:
 
 
 def body_digest(transaction: Transaction) -> bytes:
-    """Return the digest of what a key stands for, without the times: equal for a repeat, different for a conflict."""
-    form = [transaction.kind, transaction.account, transaction.legs, transaction.detail]
-    return hashlib.sha256(json.dumps(form, ensure_ascii=False, separators=(",", ":")).encode()).digest()
+    """Return the digest of what a key stands for, without the times: equal for a repeat, different for a conflict.
+
+    Its canonical form is a JSON array as that of `chain`: kind, account id, legs, detail.
+    """
+    legs = ",".join([f"[{quoted(account)},{amount}]" for account, amount in transaction.legs])
+    form = f"[{quoted(transaction.kind)},{_number(transaction.account)},[{legs}],{quoted(transaction.detail)}]"
+    return hashlib.sha256(form.encode()).digest()
+
+
+def _number(account: AccountId | None) -> str:
+    return "null" if account is None else str(account)

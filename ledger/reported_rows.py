@@ -3,6 +3,7 @@
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
+from functools import lru_cache
 from typing import Any, Final
 
 from ledger.entries import AccountId
@@ -52,7 +53,7 @@ class ReportedRows:
         for row, line in zip(record.rows, record.kept_lines, strict=True):
             label, put, out, read, write, reasoning, cost, flags, since, *rest = row
             provider, model, task_type, source, workspace_id, user_id = record.labels[label]
-            occurred_at = _EPOCH + timedelta(milliseconds=record.at + since)
+            occurred_at = _moment(record.at + since)
             self._events.append(
                 (
                     shard, account, record.request_id, line, provider, model, REPORTED, put, out, write, read, cost, flags & ESTIMATED != 0, occurred_at,
@@ -71,7 +72,7 @@ class ReportedRows:
         for (provider, model, *_), total in zip(record.labels, totals, strict=True):
             if total[0] and provider is not None and model is not None:
                 _add(self._rollups, (shard, account, hour, provider, model), total)
-        sums = [sum(column) for column in zip(*totals, strict=True)]
+        sums = totals[0] if len(totals) == 1 else [sum(column) for column in zip(*totals, strict=True)]
         _add(self._months, (account, record.month), [tokens, sums[0], sums[5]])
         for claim in record.claims:
             if claim.line == WHOLE_REQUEST or not record.mask or claim.line in record.kept_lines:
@@ -91,12 +92,17 @@ class ReportedRows:
         await connection.execute(SQL["use_keys"], *_columns(sorted(self._used.items())))
 
 
+@lru_cache(maxsize=4096)
+def _moment(milliseconds: int) -> datetime:
+    return _EPOCH + timedelta(milliseconds=milliseconds)
+
+
 def _figures(record: UsageRecord, sums: list[int], *, estimated: bool) -> ReportedFigures:
-    providers, models = {label[0] for label in record.labels}, {label[1] for label in record.labels}
+    provider, model = record.labels[0][:2]
     return ReportedFigures(
         request_id=record.request_id,
-        provider=providers.pop() if len(providers) == 1 else None,
-        model=models.pop() if len(models) == 1 else None,
+        provider=provider if all(label[0] == provider for label in record.labels) else None,
+        model=model if all(label[1] == model for label in record.labels) else None,
         input_tokens=sums[1],
         output_tokens=sums[2],
         cache_write_tokens=sums[3],

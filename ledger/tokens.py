@@ -18,6 +18,7 @@ from ledger.errors import UnknownToken
 ALPHABET = "0123456789abcdefghjkmnpqrstvwxyz"  # Crockford's base 32: no i, l, o, u to misread
 ADDRESS_MAX = 2**63 - 1
 _TOKEN = re.compile(r"l5_([0-9a-hjkmnp-tv-z]{1,13})_([0-9a-f]{64})")
+_VARIANT = {digit: "89ab"[int(digit, 16) % 4] for digit in "0123456789abcdef"}  # two bits of a uuid are fixed there
 _DIGITS = {character: value for value, character in enumerate(ALPHABET)}
 
 
@@ -78,10 +79,8 @@ def new_token_id() -> str:
 
 def new_request_id() -> RequestId:
     """Return a new uuid7: unique, and ordered by time to the millisecond."""
-    instant = time.time_ns() // 1_000_000
-    noise = int.from_bytes(os.urandom(10))
-    digits = f"{(instant & (2**48 - 1)) << 80 | 0x7 << 76 | (noise >> 68) << 64 | 0b10 << 62 | noise & (2**62 - 1):032x}"
-    return RequestId(f"{digits[:8]}-{digits[8:12]}-{digits[12:16]}-{digits[16:20]}-{digits[20:]}")
+    instant, noise = f"{time.time_ns() // 1_000_000:012x}", os.urandom(10).hex()
+    return RequestId(f"{instant[:8]}-{instant[8:]}-7{noise[:3]}-{_VARIANT[noise[3]]}{noise[4:7]}-{noise[7:19]}")
 
 
 def digest_of(text: str) -> str:

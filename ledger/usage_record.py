@@ -10,8 +10,10 @@ import itertools
 import json
 import math
 from base64 import b64decode, b64encode
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
+from functools import lru_cache
+from json.encoder import encode_basestring as quoted
 from typing import Any, Final
 
 from ledger.entries import RequestId
@@ -110,7 +112,7 @@ class UsageRecord:
         """
         try:
             fields: dict[str, Any] = json.loads(text)
-            claims = tuple(ClaimMark(key_sha256=b64decode(key), body_sha256=b64decode(body), line=line) for key, body, line in fields.get("claims", ()))
+            claims = tuple([ClaimMark(key_sha256=b64decode(key), body_sha256=b64decode(body), line=line) for key, body, line in fields.get("claims", ())])
             record = cls(
                 request_id=RequestId(fields["request_id"]), key_id=fields["key"], at=fields["at"], rate_card=fields["rate_card"], markup=fields["markup"],
                 labels=tuple(fields["labels"]), rows=tuple(fields["items"]), lines=tuple(fields.get("lines", range(fields["count"]))), mask=fields["mask"],
@@ -140,29 +142,30 @@ def draft_usage(request_id: RequestId, items: Sequence[UsageItem], *, at: int, r
         counted = item.tokens
         _require_bounds(item)
         tokens, cost = tokens + counted, cost + item.cost
-        reference = "" if item.external_ref is None else "," + _encode(item.external_ref)
+        reference = "" if item.external_ref is None else "," + _checked(item.external_ref)
         written.append(
             f"[{number},{item.input_tokens},{item.output_tokens},{item.cache_read_tokens},{item.cache_write_tokens},{item.reasoning_tokens},"
             f"{item.cost},{item.estimated + 2 * item.unpriced},{item.occurred_at - at}{reference}]"
         )
         lines.append(item.line)
-    head: dict[str, Any] = {"at": at, "count": len(items), "labels": list(labels), "markup": markup, "rate_card": rate_card, "request_id": request_id}
-    if lines != list(range(len(items))):
+    head = (
+        f'{{"at":{at},"count":{len(items)},"labels":[{",".join([_label_text(label) for label in labels])}],"markup":{"true" if markup else "false"},'
+        f'"rate_card":{quoted(rate_card)},"request_id":{quoted(request_id)}'
+    )
+    if lines != list(range(len(lines))):
         _require_lines(lines)
-        head["lines"] = lines
+        head += f',"lines":{_encode(lines)}'
     if claims:
-        head["claims"] = [[b64encode(claim.key_sha256).decode(), b64encode(claim.body_sha256).decode(), claim.line] for claim in claims]
-    head_text, text = _encode(head)[:-1] + ',"items":[', ",\n".join(written)
-    _require_texts(head_text, text, labels)
-    return UsageDraft(head_text, text, tokens, cost)
+        marks = [[b64encode(claim.key_sha256).decode(), b64encode(claim.body_sha256).decode(), claim.line] for claim in claims]
+        head += f',"claims":{_encode(marks)}'
+    text = ",\n".join(written)
+    return UsageDraft(head + ',"items":[', text, tokens, cost)
 
 
 def _require_bounds(item: UsageItem) -> None:
     counts = (item.input_tokens, item.output_tokens, item.cache_read_tokens, item.cache_write_tokens, item.reasoning_tokens)
     if min(counts) < 0 or max(counts) > TOKENS_MAX or not 0 <= item.cost <= COST_MAX:
         raise ValueError(f"event {item.line}: counts are 0 to {TOKENS_MAX} tokens, its cost 0 to {COST_MAX} microunits")
-    if item.external_ref is not None and len(item.external_ref) > TEXT_LENGTH_MAX:
-        raise ValueError(f"event {item.line}: a reference has at most {TEXT_LENGTH_MAX} characters")
 
 
 def _require_lines(lines: Sequence[int]) -> None:
@@ -170,14 +173,26 @@ def _require_lines(lines: Sequence[int]) -> None:
         raise ValueError(f"events are numbered upwards, from 0 to {ITEMS_MAX - 1}")
 
 
-def _require_texts(head: str, text: str, labels: Iterable[Label]) -> None:
-    """Refuse what Postgres cannot hold as text: a NUL, and half of a surrogate pair."""
-    if any(len(part or "") > TEXT_LENGTH_MAX for label in labels for part in label):
+@lru_cache(maxsize=4096)
+def _label_text(label: Label) -> str:
+    """Return the JSON of a label: the same few come again and again."""
+    return f"[{','.join([_checked(part) for part in label])}]"
+
+
+def _checked(text: str | None) -> str:
+    """Return the JSON of a text.
+
+    Raises:
+        ValueError: Postgres cannot hold it as text, because of a NUL or half of a surrogate pair, or it is too long.
+    """
+    if text is None:
+        return "null"
+    if len(text) > TEXT_LENGTH_MAX:
         raise ValueError(f"a text of an event has at most {TEXT_LENGTH_MAX} characters")
-    if "\\u0000" in head or "\\u0000" in text:
+    if "\0" in text:
         raise ValueError("a text of an event contains NUL")
     try:
-        head.encode()
         text.encode()
     except UnicodeEncodeError:
         raise ValueError("a text of an event is not Unicode") from None
+    return quoted(text)

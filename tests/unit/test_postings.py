@@ -1,6 +1,7 @@
 """The legs of transactions, the chain, and what a charge looks like on a statement: pure."""
 
 import hashlib
+import json
 from dataclasses import replace
 from datetime import UTC, datetime
 
@@ -99,3 +100,21 @@ def test_the_whole_charge_stands_on_the_first_usage_event_and_a_replaced_one_is_
         ((1, 7, hour, "anthropic", "n"), (0, 0, 4, 0, 0, 0, 0)),
         ((1, 7, hour, "anthropic", "m"), (-1, -5, 0, 0, 0, -60, -50)),
     ]
+
+
+@given(texts=st.lists(st.text(st.characters(exclude_categories=["Cs"])), min_size=5, max_size=5), account=st.none() | st.just(ACCOUNT), amount=amounts)
+@settings(max_examples=200)
+def test_the_canonical_forms_are_json_whatever_the_texts_hold(texts: list[str], account: AccountId | None, amount: int) -> None:
+    kind, key, leg, card, detail = texts
+    row = Transaction(
+        kind=kind, key=key, account=account, legs=((leg, amount), (customer(ACCOUNT), -amount)), occurred_at=1, settled_at=2, detail=detail,
+        numerator=10**20, rate_card=card,
+    )  # fmt: skip
+
+    form = [1, 5, 3, kind, key, account, 1, 2, [leg, customer(ACCOUNT)], [amount, -amount], str(10**20), card, detail]
+
+    def digest(before: bytes, content: object) -> bytes:
+        return hashlib.sha256(before + json.dumps(content, ensure_ascii=False, separators=(",", ":")).encode()).digest()
+
+    assert chain(GENESIS_HEAD, 5, seq=3, transaction=row) == digest(GENESIS_HEAD, form)
+    assert body_digest(row) == digest(b"", [kind, account, row.legs, detail])
