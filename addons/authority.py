@@ -9,28 +9,30 @@ import fcntl
 import ipaddress
 import os
 import secrets
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
+from urllib.parse import urlsplit
 
 from cryptography import x509
 from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
-from mitmproxy.certs import DEFAULT_DHPARAM
 
-FOLDER = "ca"
+from config.settings import Settings, SettingsError
+
+# Where clients believe a provider to be, and what stands before `/v1` there.
+OWN_PLACES = {"anthropic": ("api.anthropic.com", ""), "openai": ("api.openai.com", ""), "openrouter": ("openrouter.ai", "/api")}
 KEY_FILE = "mitmproxy-ca.pem"  # key and certificate, as mitmproxy reads them
 DH_FILE = "mitmproxy-dhparam.pem"
-CERTIFICATE_FILE = "ca.pem"  # the certificate alone: what clients are to trust
 ORGANIZATION = "Level5"
 VALID_DAYS = 3650
 CLOCK_SKEW = timedelta(days=1)
 _ALL_ADDRESSES = ("0.0.0.0/0", "::/0")
 
 
-class AuthorityError(Exception):
+class AuthorityError(SettingsError):
     """The authority cannot be made or used; the text says why and what to do."""
 
 
@@ -42,29 +44,35 @@ class Authority:
     hosts: frozenset[str]
     expires_at: datetime
 
-    @property
-    def certificate_file(self) -> Path:
-        """What clients are to trust."""
-        return self.folder / CERTIFICATE_FILE
+    def cannot_vouch_for(self, hosts: Iterable[str]) -> list[str]:
+        """Return those hosts that its certificate does not cover."""
+        return [host for host in hosts if not any(host == known or host.endswith(f".{known}") for known in self.hosts)]
 
 
-def ensure_authority(folder: Path, hosts: Sequence[str]) -> Authority:
-    """Return the authority in `folder`, made now if there is none. Several processes may ask at once.
+def spoken_hosts(settings: Settings) -> tuple[str, ...]:
+    """Return the hosts that the forward door speaks for: the providers' own, and those of the configured addresses."""
+    configured = (urlsplit(getattr(settings.providers, name).base_url).hostname or "" for name in OWN_PLACES)
+    return tuple(dict.fromkeys((*(host for host, _ in OWN_PLACES.values()), *configured)))
 
-    An authority that exists is never replaced, whatever `hosts` say: clients trust it.
+
+def ensure_authority(settings: Settings) -> Authority:
+    """Return the appliance's authority, made now if there is none. Several processes may ask at once.
+
+    An authority that exists is never replaced, whatever the settings say now: clients trust it.
 
     Raises:
         AuthorityError: the folder cannot be written or read, or what lies there is no authority of ours.
     """
     try:
+        folder = settings.authority_folder
         folder.mkdir(mode=0o700, parents=True, exist_ok=True)
         folder.chmod(0o700)
         with _locked(folder):
             if not (folder / KEY_FILE).exists():
-                _make(folder, hosts)
+                _make(settings)
             return read_authority(folder)
     except OSError as error:
-        raise AuthorityError(f"cannot keep a certificate authority in {folder}: {error.strerror or error}") from error
+        raise AuthorityError(f"cannot keep a certificate authority in {settings.authority_folder}: {error.strerror or error}") from error
 
 
 def read_authority(folder: Path) -> Authority:
@@ -103,12 +111,15 @@ def _locked(folder: Path) -> Iterator[None]:
         os.close(handle)
 
 
-def _make(folder: Path, hosts: Sequence[str]) -> None:
+def _make(settings: Settings) -> None:
+    from mitmproxy.certs import DEFAULT_DHPARAM  # once in the life of an appliance, and slow to load for commands
+
+    folder, hosts = settings.authority_folder, spoken_hosts(settings)
     key = ec.generate_private_key(ec.SECP256R1())
     certificate = _certificate(key, hosts).public_bytes(serialization.Encoding.PEM)
     secret = key.private_bytes(serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption())
     _write(folder / DH_FILE, DEFAULT_DHPARAM, mode=0o644)
-    _write(folder / CERTIFICATE_FILE, certificate, mode=0o644)
+    _write(settings.certificate_file, certificate, mode=0o644)
     _write(folder / KEY_FILE, secret + certificate, mode=0o600)  # last: where it is, everything is
 
 

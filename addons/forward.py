@@ -12,10 +12,10 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from types import MappingProxyType
 
+from addons.authority import OWN_PLACES
 from addons.upstream import Provider
 
 OUR_TOKENS_BEGIN = "l5_"
-OWN_HOSTS = {"anthropic": ("api.anthropic.com", ""), "openai": ("api.openai.com", ""), "openrouter": ("openrouter.ai", "/api")}
 TLS_PORT = 443
 _AUTHORITY = re.compile(r"([A-Za-z0-9.-]{1,253}|\[[0-9A-Fa-f:.]{2,45}\]):([1-9][0-9]{0,4})")
 _NAT64 = ipaddress.IPv6Network("64:ff9b::/96")
@@ -55,16 +55,11 @@ class Map:
     def __init__(self, providers: Iterable[Provider], tunnelled: Iterable[str]) -> None:
         places: dict[Place, dict[str, str]] = {}
         for provider in providers:
-            host, base = OWN_HOSTS[provider.name]
+            host, base = OWN_PLACES[provider.name]
             places.setdefault((host, TLS_PORT), {})[provider.name] = base
             places.setdefault((provider.host.lower(), provider.port), {})[provider.name] = provider.base_path
         self._places: Mapping[Place, Mapping[str, str]] = {place: MappingProxyType(bases) for place, bases in places.items()}
         self._tunnelled = frozenset(_read_listed(name) for name in tunnelled)
-
-    @property
-    def hosts(self) -> tuple[str, ...]:
-        """The hosts that the door speaks for, and needs certificates for."""
-        return tuple(dict.fromkeys(host for host, _ in self._places))
 
     def bases(self, place: Place) -> Mapping[str, str] | None:
         """Return the providers at a place, None where there are none."""

@@ -53,11 +53,6 @@ class ForwardGate:
         self._known, self._authenticate, self._seconds_max = known, authenticate, seconds_max
         self._tunnels: dict[str, Tunnel] = {}
 
-    @property
-    def hosts(self) -> tuple[str, ...]:
-        """The hosts that the door speaks for."""
-        return self._known.hosts
-
     def tunnel_of(self, client: Client) -> Tunnel | None:
         """Return what a client's CONNECT has opened."""
         return self._tunnels.get(client.id)

@@ -10,7 +10,7 @@ import tempfile
 from pathlib import Path
 
 from addons.assembly import assemble, combined_trust
-from addons.authority import FOLDER, AuthorityError, ensure_authority
+from addons.authority import ensure_authority
 from addons.connections import GatewayHttp1Server
 from addons.drain import drain
 from addons.forward_listener import modes_of
@@ -40,7 +40,7 @@ async def run_worker(settings: Settings, card: RateCard) -> None:
             GatewayHttp1Server.head_bytes_max = gateway.head_bytes_max
             master = make_master(
                 modes=modes_of(settings),
-                confdir=str(ensure_authority(settings.home / FOLDER, assembly.forward.hosts).folder) if settings.forward.enabled else confdir,
+                confdir=str(ensure_authority(settings).folder) if settings.forward.enabled else confdir,
                 # mitmproxy's only timeout of its own looks like the client leaving: it must be the last to strike.
                 idle_seconds_max=int(longest_silence(settings)) + IDLE_MARGIN_SECONDS,
                 trusted_ca=combined_trust(settings, Path(confdir)),
@@ -87,7 +87,7 @@ def main() -> None:
         configure_logs(settings.log_level, "gateway")
         card = load_rate_card(settings.rates)
         asyncio.run(run_worker(settings, card))
-    except* (SettingsError, ListenError, AuthorityError, OSError) as group:
+    except* (SettingsError, ListenError, OSError) as group:
         for error in group.exceptions:
             log.error("worker_cannot_start", reason=str(error))
         raise SystemExit(2) from None

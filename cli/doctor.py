@@ -12,6 +12,7 @@ from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 
 import typer
 
+from cli.authority import check_forward
 from cli.books import open_stores
 from cli.findings import Finding
 from cli.home_lock import is_running
@@ -43,6 +44,7 @@ def doctor(home: Home = None, config: ConfigFile = None, sandbox: Sandbox = None
     except NoStores:
         running = False
     findings = [*check_machine(settings), *check_prices(settings), *check_providers(settings), *check_deposits(settings, running=running)]
+    findings += check_forward(settings, running=running)
     if running:
         findings += asyncio.run(collect(check_stores(settings)))
     else:

@@ -6,6 +6,7 @@ import time
 from pathlib import Path
 
 from cli.appliance import INTERNAL_KEY, METRICS_FOLDER, gateway_roles, new_internal_key, role_child, role_environment
+from cli.authority import prepare_authority
 from cli.books import claim_books, database_url, redis_url
 from cli.children import stop_together, tend
 from cli.display import Display
@@ -49,11 +50,13 @@ def run_gateway(settings: Settings) -> int:
         SettingsError: the address of a store is missing.
         WrongStore: the stores are another appliance's.
         EmbeddedStoreError: the home cannot be made.
+        SettingsError: the forward door's certificate authority cannot be made or used.
     """
     for required in (database_url, redis_url):
         required(settings)
     prepare_home(settings.home, None)
     display, signals = Display(), SignalWatch()
+    prepare_authority(settings, display)
     signals.raises = False
     metrics = os.environ.get(METRICS_FOLDER)
     key = os.environ.get(INTERNAL_KEY) or new_internal_key()

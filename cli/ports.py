@@ -17,6 +17,8 @@ def ports_of(settings: Settings) -> list[tuple[str, str, int]]:
         ("control.port", settings.control.host, settings.control.port),
         ("metrics.port", settings.metrics.host, settings.metrics.port),
     ]
+    if settings.forward.enabled:
+        found.insert(1, ("forward.port", settings.forward.host, settings.forward.port))
     if settings.mode == "sandbox":
         simulated = {
             "provider_port": settings.sandbox.provider_port,

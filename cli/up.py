@@ -8,6 +8,7 @@ import urllib.request
 from pathlib import Path
 
 from cli.appliance import embedded_servers, new_internal_key, role_child, role_environment, roles_of, store_child
+from cli.authority import prepare_authority
 from cli.books import prepare_books
 from cli.children import Child, rotate_log, stop_together, tend
 from cli.display import Display
@@ -17,7 +18,7 @@ from cli.ports import PortInUse, require_free_ports
 from cli.service_user import socket_folder
 from cli.stopping import SignalWatch, StopRequested
 from cli.welcome import show_welcome
-from config.settings import Settings, reachable_host
+from config.settings import Settings, SettingsError, reachable_host
 from telemetry.metrics import prepare_metrics_folder
 
 PROBE_SECONDS_MAX = 1.0
@@ -43,7 +44,7 @@ class Supervisor:
         """Start everything and return as soon as it is started, not yet ready.
 
         Raises:
-            StartFailed, EmbeddedStoreError, PortInUse, HomeInUse: what was started is to be stopped.
+            StartFailed, EmbeddedStoreError, PortInUse, HomeInUse, SettingsError: what was started is to be stopped.
         """
         home, user = self._settings.home, choose_service_user() if self._needs_servers() else None
         prepare_home(home, user)
@@ -54,6 +55,7 @@ class Supervisor:
         self._settings = self._settings.with_stores(database_url=postgres_url(home), redis_url=valkey_url(home))
         with self._display.step("preparing the books"):
             asyncio.run(prepare_books(self._settings))
+        prepare_authority(self._settings, self._display)
         with self._display.step("starting the roles"):
             self._start_roles(home, self._lock.children_fd)
 
@@ -143,7 +145,7 @@ def run_up(settings: Settings, *, as_json: bool = False) -> int:
         display.say("stopping: running answers are finished and posted first (ask again to stop at once)")
     except StopRequested:
         display.say("stopping")
-    except (EmbeddedStoreError, PortInUse, HomeInUse) as error:
+    except (EmbeddedStoreError, PortInUse, HomeInUse, SettingsError) as error:
         raise StartFailed(str(error)) from error
     finally:
         supervisor.stop()

@@ -11,6 +11,7 @@ from config.settings import ProvidersSettings, Settings, reachable_host
 DISTRIBUTION = "level5-gateway"
 MEANINGS = {
     "gateway": "API and proxy: the address for agents",
+    "forward": "HTTPS_PROXY of agents; their certificate is at /ca.pem",
     "control": "the API, direct",
     "metrics": "for Prometheus",
     "providers": "simulated, nothing leaves this machine",
@@ -47,6 +48,7 @@ def addresses(settings: Settings) -> dict[str, str]:
     metrics, control = settings.metrics, settings.control
     found = {
         "gateway": settings.origin,
+        **({"forward": f"http://{reachable_host(settings.forward.host)}:{settings.forward.port}"} if settings.forward.enabled else {}),
         "control": f"http://{reachable_host(control.host)}:{control.port}",
         "metrics": f"http://{reachable_host(metrics.host)}:{metrics.port}/metrics",
     }

@@ -135,6 +135,16 @@ class Settings(Section):
         """Where a sender who has used up what is free, or paid for, is sent to."""
         return self.pricing.upgrade_url or f"{self.origin}/pricing"
 
+    @property
+    def authority_folder(self) -> Path:
+        """Where the forward proxy keeps its certificate authority."""
+        return self.home / "ca"
+
+    @property
+    def certificate_file(self) -> Path:
+        """What clients of the forward proxy are to trust."""
+        return self.authority_folder / "ca.pem"
+
     def with_stores(self, *, database_url: str, redis_url: str) -> Self:
         """Return these settings with the stores at these addresses where none were given."""
         urls = {"database_url": self.database_url or SecretStr(database_url), "redis_url": self.redis_url or SecretStr(redis_url)}

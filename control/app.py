@@ -12,7 +12,7 @@ from starlette.requests import Request
 from starlette.responses import Response
 from starlette.routing import Route
 
-from control import accounts, deposit_claims, descriptions, pages, pay_pages, service, wallet_requests
+from control import accounts, certificate, deposit_claims, descriptions, pages, pay_pages, service, wallet_requests
 from control.context import ControlContext
 from control.errors import ApiError, answer_api_error, answer_http_exception, answer_ledger_error
 from control.faucet import FAUCET_ROUTE
@@ -39,6 +39,10 @@ ROUTES: Final[tuple[tuple[Endpoint, Handler], ...]] = (
     (Endpoint(path="/health", summary="State of the service.", tag="service", answer=HealthAnswer, extra_answers={503: HealthAnswer}), service.health),
     (Endpoint(path="/healthz", summary="The process lives.", tag="service", answer=StateAnswer), service.alive),
     (Endpoint(path="/readyz", summary="Traffic can be served.", tag="service", answer=StateAnswer, extra_answers={503: StateAnswer}), service.ready),
+    (
+        Endpoint(path="/ca.pem", summary="What clients of the forward proxy are to trust.", tag="service", media_type="application/x-pem-file", errors=(404,)),
+        certificate.certificate,
+    ),
     (Endpoint(path="/v1/pricing", summary="Live prices, mark-up included.", tag="service", answer=PricingAnswer), service.pricing),
     (
         Endpoint(path="/v1/limits", summary="How far an account can go; with a token, yours.", tag="service", answer=LimitsAnswer, errors=(401, 503)),

@@ -11,7 +11,7 @@ from typing import Any, Final, cast
 
 from starlette.requests import Request
 
-from config.settings import Settings, SettingsError
+from config.settings import Settings, SettingsError, reachable_host
 from control.catalogue import configured_providers
 from control.chain_view import ChainView
 from control.deposit_codes import DepositCodes
@@ -112,7 +112,7 @@ async def open_context(settings: Settings, card: RateCard, *, internal_key: str 
             register_limit=MinuteLimit(redis, "register", per_minute=settings.register_.rate_per_minute),
             pay_limit=MinuteLimit(redis, "pay", per_minute=PAY_PER_MINUTE),
             claim_limit=MinuteLimit(redis, "claim", per_minute=CLAIMS_PER_MINUTE),
-            monitor=HealthMonitor(balances, pool, chain=deposits if settings.chain.is_on else None),
+            monitor=HealthMonitor(balances, pool, chain=deposits if settings.chain.is_on else None, forward=_forward_address(settings)),
             chain=ChainView(settings, deposits),
             codes=DepositCodes(accounts),
             rpc=rpc,
@@ -127,6 +127,12 @@ async def open_context(settings: Settings, card: RateCard, *, internal_key: str 
     finally:
         await rpc.close()
         await _close(pool, redis)
+
+
+def _forward_address(settings: Settings) -> tuple[str, int] | None:
+    """Return where the forward proxy listens, None where it is off or runs on another machine: its certificate is not here then."""
+    here = settings.forward.enabled and settings.certificate_file.exists()
+    return (reachable_host(settings.forward.host).strip("[]"), settings.forward.port) if here else None
 
 
 def own_version() -> str:

@@ -4,10 +4,12 @@ from collections.abc import Mapping
 from pathlib import Path
 from string import Template
 from typing import Final
+from urllib.parse import urlsplit
 
 from starlette.requests import Request
 from starlette.responses import JSONResponse, PlainTextResponse, Response
 
+from config.settings import reachable_host
 from control.catalogue import DENOMINATION, configured_providers
 from control.context import ControlContext, context_of
 from control.funding_text import funding_fields, funding_text
@@ -54,6 +56,7 @@ def descriptor(context: ControlContext) -> dict[str, object]:
         "user_consent_required": ["register", "send_prompts", "pay", "spend"],
         "funding": funding_fields(context),
         "base_urls": {"anthropic": f"{url}/proxy/{{api_token}}", "openai": f"{url}/proxy/{{api_token}}/v1"},
+        "forward_proxy": _forward_proxy(context),
         "endpoints": {
             "register": f"{url}/v1/register",
             "pricing": f"{url}/v1/pricing",
@@ -72,6 +75,15 @@ def descriptor(context: ControlContext) -> dict[str, object]:
         "providers": sorted(configured_providers(context.settings)),
         "models": [f"{rate.provider}/{rate.model}" for rate in context.served_rates()],
     }
+
+
+def _forward_proxy(context: ControlContext) -> dict[str, str] | None:
+    """Return how HTTPS_PROXY is set, None where it is not offered."""
+    settings = context.settings
+    if not settings.forward.enabled:
+        return None
+    host = (urlsplit(settings.public_url).hostname if settings.public_url else None) or reachable_host(settings.forward.host)
+    return {"https_proxy": f"http://{{api_token}}:@{host}:{settings.forward.port}", "certificate": f"{context.public_url}/ca.pem"}
 
 
 async def _looked(request: Request) -> ControlContext:

@@ -71,13 +71,14 @@ class HealthMonitor:
 
     The poster counts as failed when a change is not posted half a minute after it was first seen: that is
     how a poster that does not run shows, wherever it should. The watcher of deposits, where `chain` is given, tells how it is
-    itself, and counts as failed when it is silent.
+    itself, and counts as failed when it is silent. The forward proxy, where `forward` is its address, is well when it lets itself be called.
     """
 
     metas: Metas
     pool: Pool
     clock: Callable[[], float] = time.monotonic
     chain: ChainStatuses | None = None
+    forward: tuple[str, int] | None = None
     time: Callable[[], float] = time.time
     _marks: dict[int, _Mark] = field(default_factory=dict)
     _lock: asyncio.Lock = field(default_factory=asyncio.Lock)
@@ -102,8 +103,8 @@ class HealthMonitor:
 
     async def _check(self) -> Health:
         problems: list[str] = []
-        metas, journal = await asyncio.gather(self._read_metas(problems), self._ask_journal(problems))
-        chain = await self._ask_watcher(problems) if self.chain is not None and journal else {}
+        metas, journal, forward = await asyncio.gather(self._read_metas(problems), self._ask_journal(problems), self._call_forward(problems))
+        chain = forward | (await self._ask_watcher(problems) if self.chain is not None and journal else {})
         if metas is None:
             return Health(components={"redis": False, "postgres": journal, **chain}, problems=tuple(problems))
         lag = self._measure_lag(metas)
@@ -136,6 +137,18 @@ class HealthMonitor:
         if error is not None:  # a database without tables is as little use as none
             problems.append(f"postgres: {type(error).__name__}: {error}")
         return error is None
+
+    async def _call_forward(self, problems: list[str]) -> dict[str, bool]:
+        if self.forward is None:
+            return {}
+        try:
+            async with asyncio.timeout(CHECK_SECONDS_MAX):
+                _, writer = await asyncio.open_connection(*self.forward)
+        except (OSError, TimeoutError) as error:
+            problems.append(f"forward: {type(error).__name__}: {error}")
+            return {"forward": False}
+        writer.close()
+        return {"forward": True}
 
     async def _ask_watcher(self, problems: list[str]) -> dict[str, bool]:
         """Return whether the watcher is there and well; nothing where its word cannot be read, which is Postgres's fault and not its."""

@@ -12,7 +12,7 @@ from typing import Any
 import httpx
 
 from addons.assembly import Assembly, assemble, combined_trust
-from addons.authority import FOLDER, Authority, ensure_authority
+from addons.authority import Authority, ensure_authority
 from addons.forward_listener import modes_of
 from addons.listener import GatewayMaster, make_master
 from config.rate_card import load_rate_card
@@ -67,7 +67,7 @@ class Stage:
     def trust(self, *, http2: bool = False) -> ssl.SSLContext:
         """What a client that was given our certificate, and no other, verifies by; with `http2` it speaks nothing else."""
         context = Http2Only(ssl.PROTOCOL_TLS_CLIENT) if http2 else ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
-        context.load_verify_locations(str(self.authority.certificate_file))
+        context.load_verify_locations(str(self.settings.certificate_file))
         context.verify_flags |= ssl.VERIFY_X509_STRICT
         return context
 
@@ -154,7 +154,7 @@ async def open_stage(books: Books, urls: tuple[str, str], **changes: Any) -> Asy
     with tempfile.TemporaryDirectory(prefix="l5-") as home:
         settings = stage_settings(urls, home, provider_port=provider.port, control_port=control.port, ports=free_ports(2), **changes)
         async with assemble(settings, CARD) as assembly:
-            authority = ensure_authority(Path(home) / FOLDER, assembly.forward.hosts)
+            authority = ensure_authority(settings)
             master = make_master(
                 modes=modes_of(settings), confdir=str(authority.folder), idle_seconds_max=60, trusted_ca=combined_trust(settings, Path(home)),
                 addons=assembly.addons, fast_lane=settings.gateway.fast_lane,

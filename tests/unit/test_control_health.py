@@ -204,3 +204,16 @@ async def test_a_watchers_word_that_cannot_be_read_is_the_stores_fault_and_not_i
 
     assert "chainwatch" not in health.components
     assert health.is_ok
+
+
+async def test_a_forward_proxy_is_well_when_it_lets_itself_be_called(stores: Stores) -> None:
+    server = await asyncio.start_server(lambda _, writer: writer.close(), "127.0.0.1", 0)
+    address = server.sockets[0].getsockname()[:2]
+
+    called = await HealthMonitor(stores, stores, forward=address).look()
+    server.close()
+    await server.wait_closed()
+    refused = await HealthMonitor(stores, stores, forward=address).look()
+
+    assert called.components["forward"]
+    assert failing(refused.components) == {"forward"}
