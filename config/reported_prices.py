@@ -27,6 +27,7 @@ def estimate_from_body(item: UsageItem, body: str, *, markup: bool) -> int:
             input_tokens=item.input_tokens,
             output_tokens=item.output_tokens + item.reasoning_tokens,
             cache_write_tokens=item.cache_write_tokens,
+            cache_write_1h_tokens=item.cache_write_1h_tokens,
             cache_read_tokens=item.cache_read_tokens,
         )
         .cost

@@ -25,7 +25,7 @@ _UNPRINTABLE = re.compile(r"[\x00-\x08\x0b\x0c\x0e-\x1f\x7f-\x9f\ud800-\udfff]")
 _KEY = re.compile(rf"[\x21-\x7e]{{1,{KEY_LENGTH_MAX}}}")
 # Programs write 0.1 + 0.2 as 0.30000000000000004: what is beyond the digits that a double holds is noise, not money.
 _DOUBLE = Context(prec=15)
-_TOKEN_FIELDS: Final = ("input_tokens", "output_tokens", "cache_read_tokens", "cache_write_tokens", "reasoning_tokens")
+_TOKEN_FIELDS: Final = ("input_tokens", "output_tokens", "cache_read_tokens", "cache_write_tokens", "cache_write_1h_tokens", "reasoning_tokens")
 
 
 class BadEvents(Exception):
@@ -52,7 +52,7 @@ class ReportedEvent:
     """One event as it was reported. Not frozen, since thousands are made at once: nobody changes it.
 
     `cost` is in microunits, None where it is to be estimated; `occurred_at` in milliseconds, None for now. `workspace` and `model`
-    are empty where none is named.
+    are empty where none is named. `cache_write_1h_tokens` are a part of `cache_write_tokens`.
     """
 
     provider: str
@@ -64,6 +64,7 @@ class ReportedEvent:
     output_tokens: int
     cache_read_tokens: int
     cache_write_tokens: int
+    cache_write_1h_tokens: int
     reasoning_tokens: int
     cost: int | None
     occurred_at: int | None
@@ -73,10 +74,12 @@ class ReportedEvent:
 
     def canonical(self) -> str:
         """Return what an idempotency key is bound to: everything that counts, however it was written."""
-        fields = (
+        fields: tuple[object, ...] = (
             self.provider, self.model, self.task_type, self.source, self.workspace, self.input_tokens, self.output_tokens, self.cache_read_tokens,
             self.cache_write_tokens, self.reasoning_tokens, self.cost, self.occurred_at, self.external_ref, self.user_id,
         )  # fmt: skip
+        if self.cache_write_1h_tokens:  # at the end, so that what was bound before there was such a field stays bound
+            fields = (*fields, self.cache_write_1h_tokens)
         return json.dumps(fields)
 
 
@@ -163,6 +166,8 @@ def _read_event(item: object, *, oldest: int, newest: int) -> ReportedEvent:
     if not isinstance(item, dict) or not (provider := _read_provider(item)):
         raise FieldFault("provider", "each event needs a 'provider'")
     tokens = [value if type(value := item.get(name, 0)) is int and 0 <= value <= TOKENS_MAX else _odd_tokens(value, name) for name in _TOKEN_FIELDS]
+    if tokens[4] > tokens[3]:
+        raise FieldFault("cache_write_1h_tokens", "cache_write_1h_tokens must be at most cache_write_tokens, of which they are a part")
     return ReportedEvent(
         provider,
         _text(item, "model", ""),
@@ -174,6 +179,7 @@ def _read_event(item: object, *, oldest: int, newest: int) -> ReportedEvent:
         tokens[2],
         tokens[3],
         tokens[4],
+        tokens[5],
         _cost(item.get("cost_usd")),
         None if item.get("occurred_at") is None else _moment(item["occurred_at"], oldest=oldest, newest=newest),
         _text(item, "external_ref", "") or None,

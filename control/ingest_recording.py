@@ -144,6 +144,7 @@ def _price(recorder: UsageRecorder, reported: Reported, places: Mapping[str, Res
                 output_tokens=event.output_tokens,
                 cache_read_tokens=event.cache_read_tokens,
                 cache_write_tokens=event.cache_write_tokens,
+                cache_write_1h_tokens=event.cache_write_1h_tokens,
                 reasoning_tokens=event.reasoning_tokens,
                 cost=result.cost,
                 estimated=result.estimated,
@@ -165,6 +166,7 @@ def _estimate(pricer: ReportedPricer, event: ReportedEvent, at: int) -> tuple[in
         input_tokens=event.input_tokens,
         output_tokens=event.output_tokens + event.reasoning_tokens,
         cache_write_tokens=event.cache_write_tokens,
+        cache_write_1h_tokens=event.cache_write_1h_tokens,
         cache_read_tokens=event.cache_read_tokens,
     )
     return found.cost, found.unpriced

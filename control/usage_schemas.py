@@ -21,6 +21,7 @@ class UsageReport(Question):
     output_tokens: int = Field(default=0, ge=0)
     cache_read_tokens: int = Field(default=0, ge=0)
     cache_write_tokens: int = Field(default=0, ge=0)
+    cache_write_1h_tokens: int = Field(default=0, ge=0, description="How many of cache_write_tokens are for an hour, and cost what those do.")
     reasoning_tokens: int = Field(default=0, ge=0, description="Beside output_tokens, at the same rate.")
     cost_usd: float | None = Field(default=None, ge=0, description="Exact cost; left out, it is estimated from the tokens.")
     task_type: str = Field(default="general", max_length=200)

@@ -136,7 +136,7 @@ ORDER BY settled_at, usage_events.seq, usage_events.line LIMIT $7;
 -- name: audit_usage
 -- What the events of each reported request come to, in the order of the journal.
 SELECT seq, count(*) AS events, sum(usage_events.amount) AS amount,
-    sum(input_tokens + output_tokens + reasoning_tokens + cache_write_5m_tokens + cache_read_tokens) AS tokens
+    sum(input_tokens + output_tokens + reasoning_tokens + cache_write_5m_tokens + coalesce(cache_write_1h_tokens, 0) + cache_read_tokens) AS tokens
 FROM usage_events JOIN accounts ON accounts.id = usage_events.account_id
 WHERE accounts.shard = $1 AND operation = 'reported' GROUP BY seq ORDER BY seq;
 

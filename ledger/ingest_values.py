@@ -27,9 +27,12 @@ class IngestKey:
 
 @dataclass(slots=True, kw_only=True)
 class UsageItem:
-    """One reported event. Not frozen, since thousands are made at once: nobody changes it. `line` is its number in the request, from 0: it makes the event's id, and need not be gapless.
+    """One reported event. Not frozen, since thousands are made at once: nobody changes it.
 
-    Counts are tokens, `cost` microunits, `occurred_at` milliseconds since the epoch. `output_tokens` do not contain `reasoning_tokens`.
+    `line` is its number in the request, from 0: it makes the event's id, and need not be gapless.
+
+    Counts are tokens, `cost` microunits, `occurred_at` milliseconds since the epoch. `output_tokens` do not contain `reasoning_tokens`,
+    `cache_write_tokens` do contain `cache_write_1h_tokens`.
     `estimated` tells that the cost is ours, by the rate card; `unpriced` that the card does not know the model.
     """
 
@@ -44,6 +47,7 @@ class UsageItem:
     output_tokens: int = 0
     cache_read_tokens: int = 0
     cache_write_tokens: int = 0
+    cache_write_1h_tokens: int = 0
     reasoning_tokens: int = 0
     cost: int = 0
     estimated: bool = False

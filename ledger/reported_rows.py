@@ -16,8 +16,8 @@ REPORTED: Final = "reported"
 _EPOCH: Final = datetime(1970, 1, 1, tzinfo=UTC)
 _COLUMNS: Final = (
     "shard", "account_id", "request_id", "line", "provider", "model", "operation", "input_tokens", "output_tokens", "cache_write_5m_tokens",
-    "cache_read_tokens", "amount", "estimated", "occurred_at", "settled_at", "seq", "reasoning_tokens", "task_type", "source", "workspace_id",
-    "external_ref", "user_id", "unpriced",
+    "cache_write_1h_tokens", "cache_read_tokens", "amount", "estimated", "occurred_at", "settled_at", "seq", "reasoning_tokens", "task_type", "source",
+    "workspace_id", "external_ref", "user_id", "unpriced",
 )  # fmt: skip
 
 
@@ -53,11 +53,12 @@ class ReportedRows:
         for row, line in zip(record.rows, record.kept_lines, strict=True):
             label, put, out, read, write, reasoning, cost, flags, since, *rest = row
             provider, model, task_type, source, workspace_id, user_id = record.labels[label]
+            long = rest[1] if len(rest) > 1 else 0
             occurred_at = _moment(record.at + since)
             self._events.append(
                 (
-                    shard, account, record.request_id, line, provider, model, REPORTED, put, out, write, read, cost, flags & ESTIMATED != 0, occurred_at,
-                    settled_at, seq, reasoning, task_type, source, workspace_id, rest[0] if rest else None, user_id, flags & UNPRICED != 0,
+                    shard, account, record.request_id, line, provider, model, REPORTED, put, out, write - long, long, read, cost, flags & ESTIMATED != 0,
+                    occurred_at, settled_at, seq, reasoning, task_type, source, workspace_id, rest[0] if rest else None, user_id, flags & UNPRICED != 0,
                 )
             )  # fmt: skip
             total = totals[label]

@@ -3,7 +3,8 @@
 The form is compact, because every event passes through it five times: texts that events share stand once in `labels`
 (provider, model, task type, source, workspace, user), and an event is an array on a line of its own, by which the script
 that charges it leaves out what it refuses: label, input, output, cache read, cache write and reasoning tokens, cost, flags
-(1 estimated, 2 unpriced), milliseconds from `at` to its occurrence, and its external reference where it has one.
+(1 estimated, 2 unpriced), milliseconds from `at` to its occurrence, and where there is such its external reference (or null) and the cache
+writes that are for an hour.
 """
 
 import itertools
@@ -90,7 +91,7 @@ class UsageRecord:
                 line=line, provider=str(provider), model=str(model), task_type=str(task_type), source=str(source), occurred_at=self.at + since,
                 workspace_id=workspace_id, input_tokens=put, output_tokens=out, cache_read_tokens=read, cache_write_tokens=write,
                 reasoning_tokens=reasoning, cost=cost, estimated=flags & ESTIMATED != 0, unpriced=flags & UNPRICED != 0,
-                external_ref=rest[0] if rest else None, user_id=user_id,
+                external_ref=rest[0] if rest else None, cache_write_1h_tokens=rest[1] if len(rest) > 1 else 0, user_id=user_id,
             )  # fmt: skip
 
     @property
@@ -142,10 +143,12 @@ def draft_usage(request_id: RequestId, items: Sequence[UsageItem], *, at: int, r
         counted = item.tokens
         _require_bounds(item)
         tokens, cost = tokens + counted, cost + item.cost
-        reference = "" if item.external_ref is None else "," + _checked(item.external_ref)
+        rest = "" if item.external_ref is None and not item.cache_write_1h_tokens else "," + _checked(item.external_ref)
+        if item.cache_write_1h_tokens:
+            rest += f",{item.cache_write_1h_tokens}"
         written.append(
             f"[{number},{item.input_tokens},{item.output_tokens},{item.cache_read_tokens},{item.cache_write_tokens},{item.reasoning_tokens},"
-            f"{item.cost},{item.estimated + 2 * item.unpriced},{item.occurred_at - at}{reference}]"
+            f"{item.cost},{item.estimated + 2 * item.unpriced},{item.occurred_at - at}{rest}]"
         )
         lines.append(item.line)
     head = (
@@ -166,6 +169,8 @@ def _require_bounds(item: UsageItem) -> None:
     counts = (item.input_tokens, item.output_tokens, item.cache_read_tokens, item.cache_write_tokens, item.reasoning_tokens)
     if min(counts) < 0 or max(counts) > TOKENS_MAX or not 0 <= item.cost <= COST_MAX:
         raise ValueError(f"event {item.line}: counts are 0 to {TOKENS_MAX} tokens, its cost 0 to {COST_MAX} microunits")
+    if not 0 <= item.cache_write_1h_tokens <= item.cache_write_tokens:
+        raise ValueError(f"event {item.line}: of its cache writes more are for an hour than there are")
 
 
 def _require_lines(lines: Sequence[int]) -> None:

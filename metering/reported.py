@@ -34,12 +34,13 @@ class Estimate:
 
 @dataclass(frozen=True, slots=True)
 class _Steps:
-    """Microunits per million tokens of input, output, cache writes and cache reads, for total inputs above `above`."""
+    """Microunits per million tokens of input, output, cache writes (for five minutes and for an hour) and cache reads, for total inputs above `above`."""
 
     above: int
     input: int
     output: int
-    cache_write: int
+    cache_write_5m: int
+    cache_write_1h: int
     cache_read: int
 
 
@@ -60,9 +61,18 @@ class ReportedPricer:
     _plans: dict[tuple[str, str, RateCard, RateCard | None], _Plan] = field(default_factory=dict)
 
     def estimate(
-        self, provider: str, model: str, *, at_ms: int, input_tokens: int, output_tokens: int, cache_write_tokens: int, cache_read_tokens: int
+        self,
+        provider: str,
+        model: str,
+        *,
+        at_ms: int,
+        input_tokens: int,
+        output_tokens: int,
+        cache_write_tokens: int,
+        cache_read_tokens: int,
+        cache_write_1h_tokens: int = 0,
     ) -> Estimate:
-        """Return the cost of one event, rounded up once. Input is what no cache gave; output contains reasoning."""
+        """Return the cost of one event, rounded up once. Input is what no cache gave; output contains reasoning, and cache writes those for an hour."""
         card, reported = self.card.at(at_ms), self.card.reported.rates
         if reported is not None:
             reported = reported.at(at_ms)
@@ -71,7 +81,13 @@ class ReportedPricer:
         for step in plan.steps:
             if total > step.above:
                 break
-        numerator = input_tokens * step.input + output_tokens * step.output + cache_write_tokens * step.cache_write + cache_read_tokens * step.cache_read
+        numerator = (
+            input_tokens * step.input
+            + output_tokens * step.output
+            + (cache_write_tokens - cache_write_1h_tokens) * step.cache_write_5m
+            + cache_write_1h_tokens * step.cache_write_1h
+            + cache_read_tokens * step.cache_read
+        )
         return Estimate(charge_from_numerator(numerator), plan.unpriced)
 
     def _make_plan(self, provider: str, model: str, *, card: RateCard, reported: RateCard | None) -> _Plan:
@@ -99,4 +115,11 @@ class ReportedPricer:
         def price(listed: int) -> int:
             return effective(listed, markup_bps=markup_bps if self.with_markup else 0)
 
-        return _Steps(above, price(prices.input), price(prices.output), price(prices.cache_write_5m), price(prices.cache_read))
+        return _Steps(
+            above=above,
+            input=price(prices.input),
+            output=price(prices.output),
+            cache_write_5m=price(prices.cache_write_5m),
+            cache_write_1h=price(prices.cache_write_1h),
+            cache_read=price(prices.cache_read),
+        )

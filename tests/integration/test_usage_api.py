@@ -119,6 +119,18 @@ async def test_reasoning_costs_what_output_costs_and_an_unknown_model_says_so(or
     assert (unknown["unpriced"], unknown["cost_usd"], unknown["recorded"]) == (True, 0.003, True)
 
 
+async def test_cache_writes_for_an_hour_are_charged_as_such_and_the_books_agree(org: Org, control: Control) -> None:
+    tokens = {"cache_write_tokens": 3_000_000, "cache_write_1h_tokens": 1_000_000}
+    answer = await org.ok([{**EVENT, **tokens, "external_ref": 'r", ['}, {**EVENT, **tokens, "output_tokens": 0, "input_tokens": 0}])
+
+    assert [result["cost_usd"] for result in answer["results"]] == [22.526, 22.5]  # 2 x 6.25 and 10 USD
+    assert answer["tracked_tokens_mtd"] == 6_002_000
+    rows = (await org.export()).json()["events"]
+    assert [(row["cache_write_tokens"], row["external_ref"]) for row in rows] == [(3_000_000, 'r", ['), (3_000_000, None)]
+    stored = await control.context.pool.fetch("SELECT cache_write_5m_tokens, cache_write_1h_tokens FROM usage_events WHERE cache_write_1h_tokens > 0")
+    assert [tuple(row) for row in stored] == [(2_000_000, 1_000_000)] * 2
+
+
 async def test_what_is_only_reported_is_not_on_sale(control: Control) -> None:
     listed = (await control.client.get("/v1/pricing")).json()["pricing"]
 

@@ -51,6 +51,7 @@ def test_local_mode_estimates_as_the_gateway_does(meter: Meter, tmp_path: Path) 
     calls: list[dict[str, Any]] = [
         {"provider": "openai", "model": "gpt-5", "input_tokens": 1001, "output_tokens": 7, "reasoning_tokens": 3, "cache_read_tokens": 77},
         {"provider": "Anthropic", "model": "claude-opus-4-8", "input_tokens": 13, "cache_write_tokens": 11},
+        {"provider": "anthropic", "model": "claude-opus-4-8", "cache_write_tokens": 1100, "cache_write_1h_tokens": 700},
         {"provider": "gemini", "model": "no-such-model", "input_tokens": 999, "output_tokens": 1},
         {"provider": "nobody", "model": "x", "input_tokens": 5, "output_tokens": 5, "cache_read_tokens": 5},
         {"provider": "deepseek", "input_tokens": 12_345},

@@ -34,8 +34,8 @@ def refusal(body: bytes | str | object) -> BadEvents:
 def test_only_the_provider_is_required_and_the_rest_has_defaults() -> None:
     assert asdict(one()) == {
         "provider": "p", "model": "", "task_type": "general", "source": "api", "workspace": "", "input_tokens": 0, "output_tokens": 0,
-        "cache_read_tokens": 0, "cache_write_tokens": 0, "reasoning_tokens": 0, "cost": None, "occurred_at": None, "external_ref": None,
-        "user_id": None, "idempotency_key": None,
+        "cache_read_tokens": 0, "cache_write_tokens": 0, "cache_write_1h_tokens": 0, "reasoning_tokens": 0, "cost": None, "occurred_at": None,
+        "external_ref": None, "user_id": None, "idempotency_key": None,
     }  # fmt: skip
 
 
@@ -79,12 +79,20 @@ def test_what_a_program_computed_in_doubles_is_never_less_than_it_meant_nor_a_mi
     assert meant - Decimal("0.01") <= amount < meant + 1 or amount == 1
 
 
-@pytest.mark.parametrize("field", ["input_tokens", "output_tokens", "cache_read_tokens", "cache_write_tokens", "reasoning_tokens"])
+@pytest.mark.parametrize("field", ["input_tokens", "output_tokens", "cache_read_tokens", "cache_write_1h_tokens", "reasoning_tokens"])
 @pytest.mark.parametrize("value", ["-1", "1.5", "7.0", '"7"', '""', "[1]", "{}", "true", "false", "1e3", "1e999", "-1e999", "-" + "9" * 30])
 def test_tokens_are_non_negative_integers(field: str, value: str) -> None:
     fault = refusal(f'{{"provider":"p","{field}":{value}}}')
 
     assert (fault.field, fault.text) == (field, f"{field} must be a non-negative integer")
+
+
+def test_cache_writes_for_an_hour_are_a_part_of_all_and_bind_a_key_only_where_there_are_such() -> None:
+    event, plain = one(cache_write_tokens=9, cache_write_1h_tokens=4), one(cache_write_tokens=9)
+
+    assert (event.cache_write_tokens, event.cache_write_1h_tokens) == (9, 4)
+    assert json.loads(event.canonical()) == [*json.loads(plain.canonical()), 4]
+    assert refusal({"provider": "p", "cache_write_tokens": 3, "cache_write_1h_tokens": 4}).field == "cache_write_1h_tokens"
 
 
 @pytest.mark.parametrize("value", [TOKENS_MAX + 1, 2**63 - 1, 10**30])

@@ -11,6 +11,8 @@ markup_bps = 1000
 input = 1_000_000
 output = 4_000_000
 cache_read = 100_000
+cache_write_5m = 1_250_000
+cache_write_1h = 2_000_000
 context = 1000
 aliases = ["gpt-x-latest"]
 [reported.fallback]
@@ -55,6 +57,16 @@ def test_the_sum_is_rounded_up_once() -> None:
     assert estimate("openai", "gpt-x", 0, 0, read=1).cost == 1
     assert estimate("openai", "gpt-x", 1, 1, read=11).cost == 7
     assert estimate("openai", "gpt-x").cost == 0
+
+
+def test_cache_writes_for_an_hour_cost_what_those_do_and_the_others_what_five_minutes_do() -> None:
+    pricer = ReportedPricer(parse_rate_card(CARD))
+
+    found = pricer.estimate(
+        "openai", "gpt-x", at_ms=NOW, input_tokens=0, output_tokens=0, cache_write_tokens=104, cache_read_tokens=0, cache_write_1h_tokens=100
+    )  # fmt: skip
+
+    assert found.cost == 4 * 1.25 + 100 * 2
 
 
 def test_a_long_request_has_the_price_of_its_tier_as_a_whole() -> None:
