@@ -13,6 +13,7 @@ from h2.connection import H2Connection
 from structlog.testing import capture_logs
 
 from addons import attempts
+from addons.conduct import Interrupt
 from ledger.accounts import NewAccount
 from tests.fakes.gateway import Stage
 from tests.fakes.raw_provider import Asked, RawProvider, Script, answer, chat_chunks, chunk, message, message_events, says, stream_head, streams
@@ -187,6 +188,28 @@ async def test_an_answer_that_does_not_begin_in_the_providers_own_time_is_asked_
 
     assert len(upstream.asked) == 3
     await stage.settled(account, charges=2)
+
+
+async def test_the_deadline_of_an_attempt_that_is_over_does_not_end_the_next(make_resilient: Callable[..., Any], upstream: RawProvider) -> None:
+    stage = await make_resilient(retries=1)
+    account = await stage.open_account()
+    served = asyncio.Event()
+
+    async def late(asked: Asked, writer: asyncio.StreamWriter) -> None:
+        await served.wait()
+        writer.write(answer(message()))
+
+    upstream.script = in_turn(says(OVERLOADED), late)
+    asking = asyncio.create_task(stage.messages(account))
+    await until(lambda: len(upstream.asked) == 2)
+    [exchange] = stage.assembly.links.running
+    assert exchange.stream is not None
+
+    await stage.master.proxyserver.connections[exchange.client_id].server_event(Interrupt(exchange.stream, "first_byte"))
+    served.set()
+
+    assert (await asking).status_code == 200
+    await stage.settled(account, charges=1)
 
 
 async def test_a_provider_has_its_own_time_to_connect(make_resilient: Callable[..., Any], upstream: RawProvider) -> None:
