@@ -52,6 +52,7 @@ class Attempts:
     body: bytes = field(repr=False)
     repeats_left: int
     repeats: int = 0  # at this provider
+    made: int = 0  # attempts in all, the first one too
     tried_keys: set[Key] = field(default_factory=set)
     tried: list[str] = field(default_factory=list)
     fell_back: bool = False

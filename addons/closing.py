@@ -32,7 +32,7 @@ def close(exchange: Exchange) -> None:
     event = _EVENTS.get(exchange.ending or "", "request_refused" if exchange.refusal_code else "request_relayed")
     fields = _fields(exchange) | {"duration_ms": round(seconds * 1000)}
     if exchange.attempts is not None and exchange.attempts.tried:
-        fields["attempts"], fields["tried"] = len(exchange.attempts.tried) + 1, list(exchange.attempts.tried)
+        fields["attempts"], fields["tried"] = exchange.attempts.made, list(exchange.attempts.tried)
     if exchange.doubts:
         log.info(event, **fields, doubts=list(exchange.doubts))  # a provider's words may be in them
     else:

@@ -50,7 +50,10 @@ class Resilience:
         provider, attempts = forwarding.provider, exchange.attempts
         exchange.provider, exchange.patience, exchange.output_limit = provider.name, provider, forwarding.output_limit
         exchange.asked_for_usage = forwarding.asked_for_usage
-        aim(flow.request, provider, exchange.route, body=forwarding.body, key=attempts.key.secret if attempts is not None else provider.api_key)
+        key = provider.api_key
+        if attempts is not None:
+            attempts.made, key = attempts.made + 1, attempts.key.secret
+        aim(flow.request, provider, exchange.route, body=forwarding.body, key=key)
 
     async def again(self, flow: http.HTTPFlow, exchange: Exchange) -> None:
         """An attempt has failed and nothing of it went out: prepare the next one, or leave the failure as it is. `attempts.again` tells."""

@@ -53,6 +53,24 @@ def test_a_provider_is_asked_whether_it_takes_the_key(provider: HTTPServer, name
     assert key not in finding.text.replace("key", "")
 
 
+def test_each_of_several_keys_is_asked_about_by_its_position(provider: HTTPServer) -> None:
+    settings = settings_with(
+        providers__openai__base_url=f"http://127.0.0.1:{provider.server_port}", providers__openai__api_key="bad", providers__openai__api_keys="good,ill"
+    )
+
+    found = {one.what: one.state for one in check_providers(settings)}
+
+    assert [found[f"openai key {position}"] for position in (1, 2, 3)] == ["fault", "ok", "warning"]
+
+
+def test_a_fallback_without_a_key_is_a_fault(provider: HTTPServer) -> None:
+    settings = settings_with(
+        providers__openai__base_url=f"http://127.0.0.1:{provider.server_port}", providers__openai__api_key="good", providers__openai__fallback="openrouter"
+    )
+
+    assert [one.state for one in check_providers(settings) if one.what == "openai"] == ["ok", "fault"]
+
+
 def test_a_provider_that_cannot_be_reached_is_a_fault() -> None:
     settings = settings_with(providers__openai__base_url="http://127.0.0.1:9", providers__openai__api_key="operator-key-openai")
 
