@@ -16,6 +16,7 @@ RECIPES: dict[str, Callable[[Connection], Recipe]] = {
     "llm": coding_agents.llm,
     "anthropic-python": libraries.anthropic_python,
     "openai-python": libraries.openai_python,
+    "anthropic-js": libraries.anthropic_js,
     "openai-js": libraries.openai_js,
     "ai-sdk": libraries.ai_sdk,
     "langchain": libraries.langchain,

@@ -130,7 +130,7 @@ def llm(connection: Connection) -> Recipe:
             ("ANTHROPIC_API_KEY", ANY_KEY),
         )
         plugin = ("Claude models need the plugin: `llm install llm-anthropic`. A key that llm has stored is sent instead of these, and dropped all the same.",)
-        command = f"llm -m {connection.model} {ASKS_FOR_HI}"
+        command = f"llm -m {'anthropic/' if connection.speaks_anthropic else ''}{connection.model} {ASKS_FOR_HI}"
         return Recipe(client="llm", title="llm", environment=exports, try_it=command, needs_certificate=True, notes=plugin)
     name = f"level5/{connection.model}"
     model: dict[str, Value] = {"model_id": name, "model_name": connection.model, "api_base": connection.openai_base, "api_key_name": "level5"}

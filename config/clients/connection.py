@@ -56,3 +56,8 @@ class Connection:
     def proxy_url(self) -> str:
         """The value of HTTPS_PROXY; the token is the user's name, the password is empty."""
         return f"http://{self.token}:@{self.forward}"
+
+    @property
+    def proxy_url_of_node(self) -> str:
+        """The same for Node's own proxy agent, which sends no credentials at all where the password is empty."""
+        return f"http://{ANY_KEY}:{self.token}@{self.forward}"

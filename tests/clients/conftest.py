@@ -125,11 +125,16 @@ def house(running_house: House) -> House:
     return running_house
 
 
-@pytest.fixture(params=list(Door), ids=lambda door: door.value)
-def door(request: pytest.FixtureRequest, running_house: House) -> Door:
-    chosen: Door = request.param
-    if chosen is Door.FORWARD and not running_house.certificate.exists():
+@pytest.fixture
+def forward(running_house: House) -> Door:
+    if not running_house.certificate.exists():
         pytest.skip("this gateway has no forward door")
+    return Door.FORWARD
+
+
+@pytest.fixture(params=list(Door), ids=lambda door: door.value)
+def door(request: pytest.FixtureRequest) -> Door:
+    chosen: Door = request.getfixturevalue("forward") if request.param is Door.FORWARD else request.param
     return chosen
 
 
@@ -184,6 +189,13 @@ def start_driver(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Callable[
         except subprocess.TimeoutExpired:
             driver.process.kill()
             driver.process.wait()
+
+
+def npm_folder() -> Path:
+    """Return where the npm clients are, or skip the test where they are not."""
+    if not (INSTALLED / "npm" / ".made").exists():
+        pytest.skip("the clients are not installed: make npm-clients")
+    return INSTALLED / "npm"
 
 
 def python_of(environment: str) -> str:

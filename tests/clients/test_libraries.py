@@ -22,9 +22,11 @@ class Library:
     model: str
     environment: str | None = None  # None for what the project itself is tested with
 
-    def start(self, start_driver: Callable[..., Driver]) -> Driver:
+    def start(self, start_driver: Callable[..., Driver], *, empty: bool = False) -> Driver:
         python = sys.executable if self.environment is None else python_of(self.environment)
-        return start_driver(python, str(DRIVERS / self.driver))
+        # LangChain keeps its connections, and so its proxy's credentials, for as long as the process runs.
+        alone = ("of-the-empty-account",) if empty and self.client == "langchain" else ()
+        return start_driver(python, str(DRIVERS / self.driver), *alone)
 
 
 LIBRARIES = [
@@ -72,7 +74,7 @@ def test_the_printed_program_runs_as_it_is(house: House, door: Door, library: Li
 def test_an_empty_account_is_told_so_at_once(house: House, door: Door, library: Library, start_driver: Callable[..., Driver]) -> None:
     connection = house.connection(library.client, door, model=library.model, empty=True)
 
-    turn = library.start(start_driver).ask(recipe_for(library.client, connection), model=library.model)
+    turn = library.start(start_driver, empty=True).ask(recipe_for(library.client, connection), model=library.model)
 
     assert turn.error is not None
     assert "402" in turn.error or "Insufficient" in turn.error
