@@ -2,9 +2,12 @@
 # mitmproxy leaves parts of itself untyped.
 """TLS on the client's side of a tunnel: for the host that CONNECT named, and for no other."""
 
+import ipaddress
 from collections.abc import Callable
 
+from cryptography import x509
 from mitmproxy.addons.tlsconfig import TlsConfig
+from mitmproxy.certs import CertStoreEntry
 from mitmproxy.proxy import commands, events, layer
 from mitmproxy.proxy.context import Context
 from mitmproxy.proxy.layers import ClientTLSLayer
@@ -21,6 +24,16 @@ class GatewayTls(TlsConfig):
     """mitmproxy's provider of TLS contexts, without the page that it would serve on every host."""
 
     request = None  # type: ignore[assignment]  # a list of revoked certificates, which nobody asks us for
+
+    def get_cert(self, conn_context: Context) -> CertStoreEntry:
+        """Return a certificate for the host of the tunnel alone. An address stands in no common name, where it would be taken for a host's name."""
+        address = conn_context.server.address
+        host = address[0] if address else ""
+        try:
+            name: x509.GeneralName = x509.IPAddress(ipaddress.ip_address(host))
+        except ValueError:
+            return self.certstore.get_cert(host, [x509.DNSName(host)])
+        return self.certstore.get_cert(None, [name])
 
 
 class TunnelTls(ClientTLSLayer):
@@ -51,13 +64,14 @@ class TunnelTls(ClientTLSLayer):
             yield commands.SendData(self.conn, _UNRECOGNIZED_NAME)
             yield commands.CloseConnection(self.conn)
             return
-        self.conn.sni = host  # clients name no addresses, and some name nothing: the certificate is the host's all the same
         yield from super().start_tls()
 
     def on_handshake_error(self, err: str) -> layer.CommandGenerator[None]:
         """Say what is wrong most of the time: the client was not told of our authority."""
         if "unknown ca" in err or "bad certificate" in err or "certificate unknown" in err:
-            log.warning("client_does_not_trust_us", host=self.conn.sni, advice="give the client the certificate that /ca.pem serves")
+            log.warning(
+                "client_does_not_trust_us", host=(self.context.server.address or ("",))[0], advice="give the client the certificate that /ca.pem serves"
+            )
         yield from super().on_handshake_error(err)
 
     def _handshake_finished(self, err: str | None) -> layer.CommandGenerator[None]:
