@@ -14,7 +14,7 @@ from ledger.balances import Balances, HoldPolicy
 from ledger.errors import BalanceUnavailable, BooksUnderPressure, HoldEnded, InactiveAccount, InsufficientFunds, ShardClosed, TooManyRequests, UnknownToken
 from ledger.settlement import Settler
 from ledger.tokens import ApiToken, parse_token
-from metering.classify import RequestRefused, Route
+from metering.classify import BILLABLE, PATHS, RequestRefused, Route
 from metering.holds import HoldBounds, affordable_output_tokens, hold_bounds
 from metering.pricing import RateCard
 from metering.rates import Rate, UnknownModel
@@ -151,7 +151,8 @@ class Admission:
             message = f"No key for {rate.provider} is configured on this gateway; its models cannot be used. Tell the operator."
             raise Refused(Refusal(status=503, code="provider_not_configured", message=message))
         if not provider.serves(route.operation):
-            message = f"The model {rate.model} is not offered on {route.upstream_path}; use another endpoint for it."
+            offered = [path for operation, path in PATHS.items() if operation in BILLABLE and provider.serves(operation)]
+            message = f"The model {rate.model} is not offered on {route.upstream_path}, but on {', '.join(offered)}."
             raise Refused(Refusal(status=404, code="model_not_found", message=message))
         return rate, provider
 

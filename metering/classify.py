@@ -10,6 +10,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from enum import StrEnum
 
+from metering.unserved import is_unserved, why_elsewhere, why_unserved
+
 TARGET_CHARACTERS_MAX = 8192
 _ORIGIN_FORM = re.compile(r"/[!\"$-~]*\Z")  # visible ASCII without `#`
 _UNRESERVED = re.compile(r"[A-Za-z0-9/_.~-]*\Z")
@@ -104,22 +106,8 @@ _POSTED = {
     ("responses", "compact"): (Operation.COMPACT, Dialect.OPENAI),
     ("embeddings",): (Operation.EMBEDDINGS, Dialect.OPENAI),
 }
-# First segments of provider paths that are not served, and why; the text is shown to the caller.
-_UNSERVED = {
-    "complete": "Legacy text completions report no usage and cannot be billed; use /v1/messages.",
-    "completions": "Legacy completions are not served; use /v1/chat/completions.",
-    "files": "Files are not served: they would be shared by everybody who uses this gateway; put the content into the request.",
-    "batches": "Batches are not served: their usage cannot be bounded beforehand; send the requests one by one.",
-    **dict.fromkeys(("images", "audio", "videos", "realtime", "moderations"), "This interface has no price here and is not served."),
-    **dict.fromkeys(
-        ("assistants", "threads", "vector_stores", "containers", "conversations", "uploads", "fine_tuning", "evals", "skills", "organizations", "organization"),
-        "Objects stored at the provider belong to the operator's account and are not served.",
-    ),
-    **dict.fromkeys(("generation", "credits", "key", "auth"), "This shows the operator's account and is not served; see /proxy/{api_token}/balance."),
-}
-_STORED_RESPONSE = "Stored answers are not served: they may belong to somebody else; keep what the first call returned."
+PATHS = {operation: f"/v1/{'/'.join(segments)}" for segments, (operation, _) in _POSTED.items()}
 _ANTHROPIC_ONLY = frozenset({"messages", "complete", "organizations", "skills"})
-_SERVED_HINT = "Served here: /v1/messages, /v1/messages/count_tokens, /v1/chat/completions, /v1/responses, /v1/embeddings and /v1/models."
 # Below /proxy/{api_token}: the control API's own pages, and those with one more segment, the id of something.
 _ACCOUNT_PAGES = frozenset({("balance",), ("transactions",), ("claims",)})
 _ACCOUNT_ITEMS = frozenset({"claims"})
@@ -175,8 +163,7 @@ def _strip_provider_base(segments: list[str], bases: Mapping[str, str]) -> tuple
     length = max((len(place) for place in places.values() if segments[: len(place)] == place), default=None)
     rest = segments[length:]
     if length is None or (rest and rest[0] != "v1"):
-        expected = " or ".join(f"{base}/v1/..." for base in sorted(set(bases.values())))
-        raise RequestRefused(404, "not_found", message=f"This path is not served; paths at this host begin with {expected}. {_SERVED_HINT}")
+        raise RequestRefused(404, "not_found", message=why_elsewhere(set(bases.values())))
     found = [provider for provider, place in places.items() if place == segments[:length]]
     return (found[0] if len(found) == 1 else None), rest[1:]
 
@@ -222,7 +209,7 @@ def _classify_bare(method: str, segments: list[str], query: str, *, anthropic: b
         if segments or method == "HEAD":
             return _provider_route(method, rest, query, token_text=None, pinned=pinned, anthropic=anthropic)
         return ControlRoute(path="/", query=query)
-    if pinned or rest[0] in {"chat", "models"} or (rest[0],) in _POSTED or (segments[0] == "v1" and rest[0] in _UNSERVED):
+    if pinned or rest[0] in {"chat", "models"} or (rest[0],) in _POSTED or (segments[0] == "v1" and is_unserved(rest[0])):
         return _provider_route(method, rest, query, token_text=None, pinned=pinned, anthropic=anthropic)
     return ControlRoute(path=_canonical(segments), query=query)
 
@@ -260,7 +247,8 @@ def _provider_route(method: str, rest: list[str], query: str, *, token_text: str
         operation = Operation.GET_MODEL if len(rest) > 1 else Operation.LIST_MODELS
         _require_method(method, ("GET", "HEAD"), family)
     else:
-        raise RequestRefused(404, "not_found", message=_why_not_served(rest), dialect=family)
+        status, code, message = why_unserved(rest)
+        raise RequestRefused(status, code, message=message, dialect=family)
     model = "/".join(rest[1:]) if operation is Operation.GET_MODEL else None
     path = _canonical(["v1", *rest])
     return Route(operation=operation, dialect=family, upstream_path=path, query=query, token_text=token_text, provider=pinned, model=model)
@@ -283,14 +271,6 @@ def _family(first: str | None, *, anthropic: bool, pinned: str | None = None) ->
         return Dialect.OPENROUTER
     shared = (first,) not in _POSTED and first != "chat"
     return Dialect.ANTHROPIC if anthropic and shared else Dialect.OPENAI
-
-
-def _why_not_served(rest: list[str]) -> str:
-    if rest[:2] == ["messages", "batches"]:
-        return _UNSERVED["batches"]
-    if rest[0] == "responses" or rest[:2] == ["chat", "completions"]:
-        return _STORED_RESPONSE
-    return _UNSERVED.get(rest[0], f"This path is not served. {_SERVED_HINT}")
 
 
 def _canonical(segments: list[str]) -> str:

@@ -20,6 +20,7 @@ TOOL_USES_MAX = 10  # where the client gave no bound
 LINE_SHARE = 10  # a line is at most this part of what the account was charged so far
 NEUTRAL_TIERS = frozenset({"", "auto", "default", "standard", "standard_only"})
 _MICRO = 1_000_000
+_REASONS = {"background": "A background response is not served: it can be fetched any number of times, so it could not be billed once; leave 'background' out."}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -227,5 +228,7 @@ def _feature_is_priced(feature: str, rate: Rate) -> bool:
 
 
 def _unpriced(kind: str, name: str, rate: Rate) -> RequestRefused:
-    message = f"The {kind} {name!r} has no price for the model {rate.model!r} here, so it is not served; leave it out or use another model."
+    message = _REASONS.get(name) or (
+        f"The {kind} {name!r} has no price for the model {rate.model!r} here, so it is not served; leave it out or use another model."
+    )
     return RequestRefused(422, "unpriced_request", message=message, details={kind: name, "model": rate.model})
