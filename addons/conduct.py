@@ -12,6 +12,7 @@ if TYPE_CHECKING:
     from addons.streams import GatewayStream
 
 CONDUCT = "level5"
+BODY = "body"  # the deadline of a request's body
 
 
 class Conduct(Protocol):
@@ -28,6 +29,9 @@ class Conduct(Protocol):
 
     def body_grows(self, size: int) -> http.Response | None:
         """Count a piece of the request's body; an answer refuses the rest of it."""
+
+    def body_overdue(self) -> http.Response:
+        """Return our answer to a request whose body does not come."""
 
     def sent(self) -> None:
         """The request is leaving for the provider."""

@@ -116,6 +116,12 @@ class Exchange:
         self._body_bytes += size
         return None
 
+    def body_overdue(self) -> http.Response:
+        """Refuse a request whose body has not arrived in time."""
+        self.own_answer = True
+        self.body_gone()
+        return self.refuse(refusals.body_overdue())
+
     def body_gone(self) -> None:
         """The body is not buffered any more."""
         self._budget.give_back(self._account, self._body_bytes)

@@ -13,7 +13,7 @@ from addons.answers import Answers
 from addons.background import Background
 from addons.budget import BodyBudget
 from addons.closing import close
-from addons.conduct import CONDUCT
+from addons.conduct import BODY, CONDUCT
 from addons.control_relay import ControlRelay
 from addons.deadlines import Watch
 from addons.exchange import Exchange, Kind
@@ -29,6 +29,7 @@ from ledger.tokens import new_request_id
 from metering.classify import ControlRoute, Dialect, Operation, RequestRefused, Route, classify
 from telemetry.logs import log
 
+RELAYED_BODY_SECONDS_MAX = 20.0  # as long as the control API itself waits for a body
 SETTLE_SECONDS_MAX = 1.0  # how long a terminal event or an error waits for the books
 
 Hook = Callable[["Gateway", http.HTTPFlow], Awaitable[None]]
@@ -140,6 +141,8 @@ class Gateway:
             exchange.plain_errors = route.path.startswith("/v1/usage")
             self._check_length(flow, exchange)
             self._relay.aim(flow, route)
+            if exchange.watch is not None:
+                exchange.watch.start(BODY, RELAYED_BODY_SECONDS_MAX)  # until the request is whole and leaves
             return
         exchange.route, exchange.dialect = route, dialect_of(route, flow.request)
         exchange.kind = kind_of(route)

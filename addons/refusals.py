@@ -113,6 +113,10 @@ def too_many_requests(limit: int) -> Refusal:
     return Refusal(status=429, code="too_many_requests", message=f"At most {limit} requests at once for one account.", retry=True, retry_after=1)
 
 
+def body_overdue() -> Refusal:
+    return Refusal(status=408, code="request_timeout", message="the request body did not arrive in time", retry=True)
+
+
 def unavailable(message: str = "The books are not available for a moment; nothing was sent or charged. Try again shortly.") -> Refusal:
     return Refusal(status=503, code="temporarily_unavailable", message=message, retry=True, retry_after=2)
 

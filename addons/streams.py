@@ -24,7 +24,7 @@ from mitmproxy.proxy.layers.http._events import (
 )
 from mitmproxy.proxy.layers.http._hooks import HttpRequestHeadersHook
 
-from addons.conduct import CONDUCT, Conduct, Interrupt, Level5ExtendHook, Level5RepeatHook, Level5SettleHook
+from addons.conduct import BODY, CONDUCT, Conduct, Interrupt, Level5ExtendHook, Level5RepeatHook, Level5SettleHook
 
 UNREAD_BODY_BYTES_MAX = 1024 * 1024  # of a refused request's body: more is not thrown away but cut
 UNREAD_BODY_SECONDS_MAX = 2.0
@@ -55,8 +55,7 @@ class GatewayStream(HttpStream):
             yield from self._filtered(self._interrupted(event.reason))
             return
         yield from self._filtered(super()._handle_event(event))
-        body_follows = isinstance(event, RequestHeaders) and not event.end_stream
-        if body_follows and self.flow.response and self.client_state == self.state_consume_request_body:
+        if isinstance(event, RequestHeaders) and not event.end_stream and self.flow.response and self.client_state == self.state_consume_request_body:
             yield from self._filtered(self._answer_early())
 
     # Requests
@@ -64,14 +63,14 @@ class GatewayStream(HttpStream):
     def state_consume_request_body(self, event: events.Event) -> layer.CommandGenerator[None]:
         conduct = self.conduct
         if isinstance(event, RequestData) and conduct is not None and (refusal := conduct.body_grows(len(event.data))):
-            self.request_body_buf.clear()
             self.flow.response = refusal
             yield from self._answer_early()
-            return
-        yield from super().state_consume_request_body(event)
+        else:
+            yield from super().state_consume_request_body(event)
 
     def _answer_early(self) -> layer.CommandGenerator[None]:
         """Send the answer that a hook has set although the body has not arrived; throw the body away for a moment, then close."""
+        self.request_body_buf.clear()
         self.client_state = self.state_discard_request_body
         self._announce_close(assert_response(self.flow))
         yield from self.send_response()
@@ -184,6 +183,9 @@ class GatewayStream(HttpStream):
             return  # it was the deadline of an attempt that has ended otherwise
         if self.client_state == self.state_done and self.server_state not in (self.state_done, self.state_errored):
             yield from self._fail_upstream(reason)
+        elif reason == BODY and conduct is not None and self.client_state == self.state_consume_request_body:
+            self.flow.response = conduct.body_overdue()
+            yield from self._answer_early()
 
     def _fail_upstream(self, reason: str) -> layer.CommandGenerator[None]:
         yield SendHttp(RequestProtocolError(self.stream_id, reason, ErrorCode.CANCEL), self.context.server)

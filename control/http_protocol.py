@@ -14,7 +14,7 @@ ANSWER: Final = (
     b"HTTP/1.1 400 Bad Request\r\ncontent-type: application/json\r\ncontent-length: %d\r\nx-content-type-options: nosniff\r\nconnection: close\r\n\r\n%b"
     % (len(NO_HTTP), NO_HTTP)
 )
-USAGE_TARGET: Final = USAGE_PATH.encode()
+USAGE_TARGETS: Final = frozenset({USAGE_PATH.encode(), USAGE_PATH.encode() + b"/"})
 
 
 class ControlProtocol(HttpToolsProtocol):
@@ -27,7 +27,7 @@ class ControlProtocol(HttpToolsProtocol):
 
     def on_headers_complete(self) -> None:
         """Begin a request; one that reports usage without the framework."""
-        if self.url != USAGE_TARGET or self.parser.get_method() != b"POST" or self.parser.should_upgrade() or self._is_crowded():
+        if self.url not in USAGE_TARGETS or self.parser.get_method() != b"POST" or self.parser.should_upgrade() or self._is_crowded():
             super().on_headers_complete()
             return
         previous = self.cycle

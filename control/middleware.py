@@ -37,6 +37,8 @@ class Envelope:
         if scope["type"] != "http":
             await self._app(scope, receive, send)
             return
+        if scope["path"].endswith("/"):
+            scope = {**scope, "path": scope["path"].rstrip("/") or "/"}  # as the gateway hands it on: both ports answer alike
         request_id = new_request_id()
         scope["level5.request_id"] = request_id
         answer = _Answer(send, headers={**self._headers, "X-Request-Id": request_id}, bodyless=scope["method"] == "HEAD")

@@ -3,6 +3,7 @@
 import json
 import socket
 from collections.abc import Iterator
+from contextlib import ExitStack
 from pathlib import Path
 
 import pytest
@@ -67,15 +68,33 @@ def test_a_length_that_is_none_is_refused_at_once(running: Appliance, key: str, 
     assert json.loads(body)["error"]
 
 
-def test_a_body_that_does_not_come_is_given_up_and_nothing_is_recorded(running: Appliance, key: str) -> None:
+@pytest.mark.parametrize("framing", ["Content-Length: 400", "Transfer-Encoding: chunked"])
+def test_a_body_that_does_not_come_is_given_up_and_nothing_is_recorded(running: Appliance, key: str, framing: str) -> None:
     before = tokens(running, key)
-    with socket.create_connection(("127.0.0.1", running.control_port), timeout=60) as connection:
-        connection.sendall(head(key, f"Content-Length: {len(EVENT) + 1}") + EVENT)
-        status, headers, body = read_answer(connection.makefile("rb"))
+    piece = b"%x\r\n%b\r\n" % (len(EVENT), EVENT) if framing.startswith("Transfer") else EVENT
+    with ExitStack() as stack:
+        connections = [stack.enter_context(socket.create_connection(("127.0.0.1", port), timeout=60)) for port in (running.gateway_port, running.control_port)]
+        for connection in connections:  # both wait at once
+            connection.sendall(head(key, framing) + piece)
+        answers = [read_answer(connection.makefile("rb")) for connection in connections]
+        ends = [connection.recv(1) for connection in connections]
 
-    assert (status, headers["connection"]) == (408, "close")
-    assert json.loads(body) == {"error": "the request body did not arrive in time"}
+    assert [(status, headers["connection"], json.loads(body)["error"]) for status, headers, body in answers] == [
+        (408, "close", "the request body did not arrive in time")
+    ] * 2
+    assert ends == [b"", b""]
     assert tokens(running, key) == before
+
+
+@pytest.mark.parametrize("door", ["gateway_port", "control_port"])
+def test_a_slash_at_the_end_of_the_path_changes_nothing(running: Appliance, key: str, door: str) -> None:
+    url, bearer = f"http://127.0.0.1:{getattr(running, door)}", {"Authorization": f"Bearer {key}"}
+
+    answers = [CLIENT.request(method, f"{url}{path}", headers=bearer, content=EVENT) for method in ("POST", "GET") for path in ("/v1/usage", "/v1/usage/")]
+    exported = [CLIENT.get(f"{url}/v1/usage/export.csv{end}", headers=bearer).status_code for end in ("", "/")]
+
+    assert [answer.status_code for answer in answers] == [200, 200, 405, 405]
+    assert exported == [200, 200]
 
 
 def test_a_client_that_leaves_before_its_body_is_whole_has_reported_nothing(running: Appliance, key: str) -> None:
