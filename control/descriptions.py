@@ -14,7 +14,7 @@ from control.catalogue import DENOMINATION, configured_providers
 from control.context import ControlContext, context_of
 from control.funding_text import funding_fields, funding_text
 
-SKILL_VERSION: Final = "1.1.0"
+SKILL_VERSION: Final = "1.2.0"
 PROVIDER_NAMES: Final[Mapping[str, str]] = {"anthropic": "Anthropic", "openai": "OpenAI", "openrouter": "OpenRouter"}
 SANDBOX_NOTE: Final = "This instance is a sandbox: its providers are simulated, its balances are not real money.\n"
 _TEMPLATES: Final = Path(__file__).parent / "templates"
@@ -70,6 +70,8 @@ def descriptor(context: ControlContext) -> dict[str, object]:
             "openai_responses": f"{url}/proxy/{{api_token}}/v1/responses",
             "openai_embeddings": f"{url}/proxy/{{api_token}}/v1/embeddings",
             "models": f"{url}/proxy/{{api_token}}/v1/models",
+            "usage": f"{url}/v1/usage",
+            "ingest_keys": f"{url}/v1/keys",
         },
         "balance_header": "X-Balance-Remaining",
         "providers": sorted(configured_providers(context.settings)),

@@ -430,7 +430,7 @@ async def test_the_bare_address_leads_to_the_prices(control: Control) -> None:
 
 
 @pytest.mark.parametrize(
-    ("method", "path", "status"), [("GET", "/nowhere", 404), ("DELETE", "/v1/register", 405), ("POST", "/v1/pricing", 405), ("GET", "/health/", 404)]
+    ("method", "path", "status"), [("GET", "/nowhere", 404), ("DELETE", "/v1/register", 405), ("POST", "/v1/pricing", 405), ("GET", "/health/nowhere/", 404)]
 )
 async def test_an_unknown_path_or_method_is_answered_in_the_shape_of_the_api(control: Control, method: str, path: str, status: int) -> None:
     answer = await control.client.request(method, path)
