@@ -24,7 +24,8 @@ def answer_locally(route: Route, card: RateCard, *, dialect: Dialect, request_id
     if route.operation is Operation.PROBE:
         return http.Response.make(200, b"{}", {"content-type": "application/json", "x-request-id": request_id})
     if route.operation is Operation.LIST_MODELS:
-        return _json(list_of(card.all(), dialect), request_id=request_id, balance=balance)
+        offered = (rate for rate in card.all() if route.provider in {None, rate.provider})
+        return _json(list_of(offered, dialect), request_id=request_id, balance=balance)
     try:
         rate = card.find(route.model or "", provider=route.provider)
     except UnknownModel as error:
