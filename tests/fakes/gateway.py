@@ -173,7 +173,8 @@ async def open_stage(books: Books, urls: tuple[str, str], **changes: Any) -> Asy
 
 async def _stop(master: GatewayMaster, running: "asyncio.Task[None]") -> None:
     for server in master.proxyserver.servers:
-        await server.stop()
+        if server.is_running:
+            await server.stop()
     for handler in list(master.proxyserver.connections.values()):
         io = handler.transports.get(handler.client)
         if io is not None and io.handler is not None:
