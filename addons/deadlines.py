@@ -3,6 +3,9 @@
 import asyncio
 from collections.abc import Callable
 
+# A clock looks at least this often, so that a phase that begins within it needs no timer of its own: most requests need one in all.
+LOOK_SECONDS = 5.0
+
 
 class Watch:
     """One request's clock. It calls `fire(reason)` once when the time of its present phase is over."""
@@ -17,9 +20,13 @@ class Watch:
 
     def start(self, reason: str, seconds: float) -> None:
         """Begin a phase; the one before it is over."""
-        self.stop()
-        self._reason, self._seconds, self._touched = reason, seconds, self._loop.time()
-        self._handle = self._loop.call_later(seconds, self._expire)
+        now = self._loop.time()
+        self._reason, self._seconds, self._touched = reason, seconds, now
+        if self._handle is not None:
+            if self._handle.when() <= now + seconds:
+                return  # it looks in time, and then sees how long it still is
+            self._handle.cancel()
+        self._handle = self._loop.call_at(now + min(seconds, LOOK_SECONDS), self._look)
 
     def touch(self) -> None:
         """Something came: the phase's time begins anew. Costs no timer."""
@@ -31,10 +38,10 @@ class Watch:
             self._handle.cancel()
             self._handle = None
 
-    def _expire(self) -> None:
+    def _look(self) -> None:
         left = self._touched + self._seconds - self._loop.time()
         if left > 0:
-            self._handle = self._loop.call_later(left, self._expire)
+            self._handle = self._loop.call_later(min(left, LOOK_SECONDS), self._look)
             return
         self._handle = None
         self._fire(self._reason)

@@ -57,21 +57,30 @@ def bearer_of(request: http.Request) -> str | None:
 
 def strip_for_provider(headers: http.Headers) -> Fields:
     """Return what of a client's headers a provider may see, in their order and case."""
-    drop = _NOT_FOR_PROVIDERS | (_named_by_connection(headers.fields) - {b"content-type"})
-    return tuple(field for field in headers.fields if (lower := field[0].lower()) not in drop and not lower.startswith(_NOT_FOR_PROVIDERS_PREFIXES))
+    fields = headers.fields
+    names = [name.lower() for name, _ in fields]
+    drop = _NOT_FOR_PROVIDERS | (_named_by_connection(fields, names) - {b"content-type"})
+    kept = [field for name, field in zip(names, fields, strict=True) if name not in drop and not name.startswith(_NOT_FOR_PROVIDERS_PREFIXES)]
+    return tuple(kept)
 
 
 def strip_for_client(headers: http.Headers) -> None:
     """Take out of a provider's headers what the caller must not see; framing stays. The provider's own request id gets another name."""
-    drop = _NOT_FOR_CLIENTS | (_named_by_connection(headers.fields) - {b"content-length", b"transfer-encoding", b"content-type"})
-    kept = [field for field in headers.fields if (lower := field[0].lower()) not in drop and not lower.startswith(b"x-level5-")]
-    headers.fields = tuple((b"x-upstream-request-id", value) if name.lower() == b"x-request-id" else (name, value) for name, value in kept)
+    fields = headers.fields
+    names = [name.lower() for name, _ in fields]
+    drop = _NOT_FOR_CLIENTS | (_named_by_connection(fields, names) - {b"content-length", b"transfer-encoding", b"content-type"})
+    headers.fields = tuple([
+        (b"x-upstream-request-id", field[1]) if name == b"x-request-id" else field
+        for name, field in zip(names, fields, strict=True) if name not in drop and not name.startswith(b"x-level5-")
+    ])  # fmt: skip
 
 
-def _named_by_connection(fields: Fields) -> set[bytes]:
-    """Return the headers that a message itself declares to concern this connection only."""
-    named = b",".join([value for name, value in fields if name.lower() == b"connection"])
-    return {item.strip().lower() for item in named.split(b",")} if named else set()
+def _named_by_connection(fields: Fields, names: list[bytes]) -> set[bytes]:
+    """Return the headers that a message itself declares to concern this connection only. `names` are those of the fields, in small letters."""
+    if b"connection" not in names:
+        return set()
+    named = b",".join([field[1] for name, field in zip(names, fields, strict=True) if name == b"connection"])
+    return {item.strip().lower() for item in named.split(b",")}
 
 
 def put(headers: http.Headers, *fields: tuple[bytes, bytes]) -> None:

@@ -3,7 +3,7 @@
 """Who hears of an event, looked up once: mitmproxy asks every addon on every event, and then again whether it wants an update."""
 
 import inspect
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Coroutine
 from dataclasses import fields
 from typing import Any
 
@@ -41,12 +41,14 @@ class HookTable(AddonManager):
         super().clear()
         self._rows.clear()
 
-    async def handle_lifecycle(self, event: hooks.Hook) -> None:
+    def handle_lifecycle(self, event: hooks.Hook) -> Coroutine[Any, Any, None]:
+        return self.trigger_event(event) if self._row(hooks.UpdateHook) == () else self._trigger_both(event)
+
+    async def _trigger_both(self, event: hooks.Hook) -> None:
         await self.trigger_event(event)
-        if self._row(hooks.UpdateHook) != ():
-            subject = _subjects(event)[0]
-            if isinstance(subject, Flow):
-                await self.trigger_event(hooks.UpdateHook([subject]))
+        subject = _subjects(event)[0]
+        if isinstance(subject, Flow):
+            await self.trigger_event(hooks.UpdateHook([subject]))
 
     def is_heard(self, event: hooks.Hook) -> bool:
         """Tell whether any addon may have a handler for this event, or wants to know of every change of a flow."""

@@ -36,6 +36,19 @@ from addons.streams import GatewayStream
 type Commands = layer.CommandGenerator[None]
 
 
+class LaneServer(Server):
+    """A connection to a provider. Nobody changes its address while it is open, which mitmproxy makes sure of at every assignment."""
+
+    __setattr__ = object.__setattr__
+
+
+def _fork(context: Context) -> Context:
+    """Return a copy of a context as `Context.fork` does, without making the server that a fork throws away."""
+    forked = Context.__new__(Context)
+    forked.client, forked.server, forked.options, forked.layers = context.client, context.server, context.options, context.layers.copy()
+    return forked
+
+
 class Lane(layer.Layer):
     """The whole of one client connection, one request at a time."""
 
@@ -149,7 +162,7 @@ class Lane(layer.Layer):
         self._request_done = self._response_done = self._chunked = False
         self._head_sent = None
         self._body_left = length
-        stream = self._stream = GatewayStream(self.context.fork(), self._stream_id)
+        stream = self._stream = GatewayStream(_fork(self.context), self._stream_id)
         stream.mode = HTTPMode.transparent
         yield from self._tell(events.Start())
         yield from self._tell(RequestHeaders(self._stream_id, request, length == 0))
@@ -244,7 +257,7 @@ class Lane(layer.Layer):
     def _find_provider(self, wanted: GetHttpConnection) -> Commands:
         """Give the stream a connection: one that the worker keeps open, or a new one."""
         yield from self._let_provider_go()
-        provider = Server(address=wanted.address, tls=wanted.tls)
+        provider = LaneServer(address=wanted.address, tls=wanted.tls)
         self._wanted, self._provider, self._opening = wanted, provider, OpenProvider(provider)
         self._answer, self._answer_bytes, self._answer_head_told = AnswerReader(), 0, False
         self._opening.blocking = self  # type: ignore[assignment]  # as mitmproxy does itself: layers around this one (TLS) need not wait

@@ -3,6 +3,7 @@
 """Header fields as llhttp has checked them: mitmproxy's headers, with an index where those search all fields at every look."""
 
 from collections.abc import Iterable
+from functools import lru_cache
 from typing import Any, override
 
 from mitmproxy import http
@@ -11,27 +12,30 @@ type Fields = tuple[tuple[bytes, bytes], ...]
 
 
 class LaneHeaders(http.Headers):
-    """What `http.Headers` is and does. The fields must be pairs of bytes: that each of them is, is not checked once more."""
+    """What `http.Headers` is and does. The fields must be pairs of bytes: that each of them is, is not checked once more.
 
-    def __init__(self, fields: Iterable[tuple[bytes, bytes]] = ()) -> None:
-        self.fields = tuple(fields)
+    `names` are the fields' names in small letters, where somebody has them already.
+    """
 
-    @property  # mitmproxy has a plain attribute
+    def __init__(self, fields: Iterable[tuple[bytes, bytes]] = (), names: list[bytes] | None = None) -> None:
+        self._fields, self._names = tuple(fields), names
+
+    @property
     def fields(self) -> Fields:
         return self._fields
 
     @fields.setter
     def fields(self, fields: Fields) -> None:
-        self._fields = fields
-        self._index: dict[str, list[bytes]] | None = None
+        self._fields, self._names = fields, None
 
     def _find(self, name: str | bytes) -> list[bytes]:
-        index = self._index
-        if index is None:
-            index = self._index = {}
-            for key, value in self._fields:
-                index.setdefault(_text(key).lower(), []).append(value)
-        return index.get((_text(name) if isinstance(name, bytes) else name).lower(), [])
+        names = self._names
+        if names is None:
+            names = self._names = [key.lower() for key, _ in self._fields]
+        wanted = _wanted(name)
+        if wanted not in names:  # most of what is asked for is not there
+            return []
+        return [field[1] for key, field in zip(names, self._fields, strict=True) if key == wanted]
 
     @override
     def get_all(self, name: str | bytes) -> list[str]:
@@ -45,6 +49,11 @@ class LaneHeaders(http.Headers):
     @override
     def __contains__(self, name: object) -> bool:
         return isinstance(name, str | bytes) and bool(self._find(name))
+
+
+@lru_cache(maxsize=256)  # the names that a program asks for are few
+def _wanted(name: str | bytes) -> bytes:
+    return (name.encode("utf-8", "surrogateescape") if isinstance(name, str) else name).lower()
 
 
 def _text(value: bytes) -> str:

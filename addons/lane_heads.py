@@ -16,9 +16,9 @@ from addons.lane_fields import LaneHeaders
 METHODS: Final = frozenset({b"GET", b"POST", b"DELETE"})
 # Each of these changes framing, hops or protocol: mitmproxy's layers handle them.
 _NOT_HERE: Final = frozenset({b"transfer-encoding", b"expect", b"upgrade", b"te", b"trailer", b"http2-settings", b"proxy-connection", b"keep-alive"})
-_LOOKED_AT: Final = _NOT_HERE | {b"content-length", b"connection", b"host"}  # none of them twice
 _CONNECTION_WISHES: Final = {b"keep-alive": False, b"close": True}
 INTERIM_MAX: Final = 8  # 1xx answers in a row that are waved through
+_FRAMING: Final = frozenset({b"content-length", b"transfer-encoding"})
 _BODILESS: Final = frozenset({204, 304})
 
 
@@ -63,25 +63,44 @@ def read_request_head(head: bytes) -> tuple[http.Request, int, bool]:
         raise NotHere from None
     if not found.complete or parser.get_http_version() != "1.1" or parser.should_upgrade():
         raise NotHere
-    length, closes = _read_framing(found.fields)
-    headers = LaneHeaders(found.fields)
-    # By position: host, port, method, scheme, authority, path, version, headers, content, trailers, begun, ended.
-    request = http.Request("", 0, method, b"", b"", found.target, b"HTTP/1.1", headers, None, None, time.time(), None)
+    names = [name.lower() for name, _ in found.fields]
+    length, closes = _read_framing(found.fields, names)
+    request = _make_request(
+        host="", port=0, method=method, scheme=b"", authority=b"", path=found.target, http_version=b"HTTP/1.1", headers=LaneHeaders(found.fields, names),
+        content=None, trailers=None, timestamp_start=time.time(), timestamp_end=None,
+    )  # fmt: skip
     return request, length, closes
 
 
-def _read_framing(fields: Sequence[tuple[bytes, bytes]]) -> tuple[int, bool]:
-    found: dict[bytes, bytes] = {}
-    for name, value in fields:
-        lower = name.lower()
-        if lower in _LOOKED_AT:
-            if lower in _NOT_HERE or lower in found:
-                raise NotHere
-            found[lower] = value
-    wish = found.get(b"connection", b"keep-alive").lower()
-    if wish not in _CONNECTION_WISHES:
+def _make_request(**fields: Any) -> http.Request:
+    """Return a request of what is of the right types already: mitmproxy's own way looks at each and converts it."""
+    request = http.Request.__new__(http.Request)
+    request.data = http.RequestData(**fields)
+    return request
+
+
+def _make_response(**fields: Any) -> http.Response:
+    response = http.Response.__new__(http.Response)
+    response.data = http.ResponseData(**fields)
+    return response
+
+
+def _read_framing(fields: Sequence[tuple[bytes, bytes]], names: Sequence[bytes]) -> tuple[int, bool]:
+    """Return the length of the body and whether the connection ends after the answer."""
+    if not _NOT_HERE.isdisjoint(names):
         raise NotHere
-    return _read_length(found.get(b"content-length", b"0")), _CONNECTION_WISHES[wish]
+    wish = _only(b"connection", fields, names, absent=b"keep-alive").lower()
+    if wish not in _CONNECTION_WISHES or names.count(b"host") > 1:
+        raise NotHere
+    return _read_length(_only(b"content-length", fields, names, absent=b"0")), _CONNECTION_WISHES[wish]
+
+
+def _only(name: bytes, fields: Sequence[tuple[bytes, bytes]], names: Sequence[bytes], *, absent: bytes) -> bytes:
+    """Return the value of a field that may be there once."""
+    count = names.count(name)
+    if count > 1:
+        raise NotHere
+    return fields[names.index(name)][1] if count else absent
 
 
 def _read_length(value: bytes) -> int:
@@ -175,11 +194,15 @@ class AnswerReader:
             self._begun = False
             return
         self._begun = True
-        framing = {lower: value for name, value in self._fields if (lower := name.lower()) in {b"content-length", b"transfer-encoding"}}
+        names = [name.lower() for name, _ in self._fields]
+        framing = {name: field[1] for name, field in zip(names, self._fields, strict=True) if name in _FRAMING}
         is_chunked = framing.get(b"transfer-encoding", b"").lower().endswith(b"chunked")
         self.has_body = status not in _BODILESS and framing.get(b"content-length") != b"0"
         self.until_close = status not in _BODILESS and b"content-length" not in framing and not is_chunked
-        self.head = http.Response(b"HTTP/1.1", status, self._reason, LaneHeaders(self._fields), None, None, time.time(), None)
+        self.head = _make_response(
+            http_version=b"HTTP/1.1", status_code=status, reason=self._reason, headers=LaneHeaders(self._fields, names),
+            content=None, trailers=None, timestamp_start=time.time(), timestamp_end=None,
+        )  # fmt: skip
 
     def on_body(self, body: bytes) -> None:
         self._body.append(body)
