@@ -11,7 +11,7 @@ from typing import Any, Final
 import httptools
 from mitmproxy import http
 
-from addons.lane_fields import LaneHeaders
+from addons.checked_headers import CheckedHeaders
 
 METHODS: Final = frozenset({b"GET", b"POST", b"DELETE"})
 # Each of these changes framing, hops or protocol: mitmproxy's layers handle them.
@@ -66,7 +66,7 @@ def read_request_head(head: bytes) -> tuple[http.Request, int, bool]:
     names = [name.lower() for name, _ in found.fields]
     length, closes = _read_framing(found.fields, names)
     request = _make_request(
-        host="", port=0, method=method, scheme=b"", authority=b"", path=found.target, http_version=b"HTTP/1.1", headers=LaneHeaders(found.fields, names),
+        host="", port=0, method=method, scheme=b"", authority=b"", path=found.target, http_version=b"HTTP/1.1", headers=CheckedHeaders(found.fields, names),
         content=None, trailers=None, timestamp_start=time.time(), timestamp_end=None,
     )  # fmt: skip
     return request, length, closes
@@ -200,7 +200,7 @@ class AnswerReader:
         self.has_body = status not in _BODILESS and framing.get(b"content-length") != b"0"
         self.until_close = status not in _BODILESS and b"content-length" not in framing and not is_chunked
         self.head = _make_response(
-            http_version=b"HTTP/1.1", status_code=status, reason=self._reason, headers=LaneHeaders(self._fields, names),
+            http_version=b"HTTP/1.1", status_code=status, reason=self._reason, headers=CheckedHeaders(self._fields, names),
             content=None, trailers=None, timestamp_start=time.time(), timestamp_end=None,
         )  # fmt: skip
 

@@ -7,6 +7,7 @@ from urllib.parse import urlsplit
 
 from mitmproxy import http
 
+from addons.checked_headers import CheckedHeaders
 from addons.headers import Fields, strip_for_provider
 from config.settings import GatewaySettings, ProvidersSettings, Settings
 from metering.classify import Operation, Route
@@ -116,7 +117,7 @@ def aim(request: http.Request, provider: Provider, route: Route, *, body: bytes,
     request.path = provider.base_path + route.upstream_path + (f"?{route.query}" if route.query else "")
     request.data.http_version = b"HTTP/1.1"
     kept = strip_for_provider(request.headers)
-    request.headers = http.Headers((
+    request.headers = CheckedHeaders((
         (b"Host", provider.authority.encode()), *kept, (b"Accept-Encoding", b"identity"), *_credentials(kept, provider, operation=route.operation, key=key),
         (b"Content-Length", b"%d" % len(body)),
     ))  # fmt: skip

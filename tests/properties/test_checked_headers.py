@@ -1,10 +1,10 @@
-"""The fields of the fast lane say what mitmproxy's own headers say, whatever is asked and changed."""
+"""Headers whose fields were checked before say what mitmproxy's own headers say, whatever is asked and changed."""
 
 from hypothesis import given
 from hypothesis import strategies as st
 from mitmproxy import http
 
-from addons.lane_fields import LaneHeaders
+from addons.checked_headers import CheckedHeaders
 
 NAMES = st.sampled_from(["Host", "host", "Content-Length", "content-length", "X-Thing", "x-thing", "Accept"])
 VALUES = st.binary(max_size=8)
@@ -33,7 +33,7 @@ def change(headers: http.Headers, what: str, name: str, value: str) -> None:
 
 @given(fields=FIELDS, changes=CHANGES, name=NAMES)
 def test_every_look_finds_what_mitmproxy_finds(fields: list[tuple[bytes, bytes]], changes: list[tuple[str, str, str]], name: str) -> None:
-    ours, theirs = LaneHeaders(fields), http.Headers(fields)
+    ours, theirs = CheckedHeaders(fields), http.Headers(fields)
 
     for step in [None, *changes]:
         if step is not None:

@@ -1,6 +1,6 @@
 # mypy: disable-error-code="no-untyped-call"
 # mitmproxy leaves parts of itself untyped.
-"""Header fields as llhttp has checked them: mitmproxy's headers, with an index where those search all fields at every look."""
+"""Header fields that were checked already: mitmproxy's headers, without its search through all of them at every look."""
 
 from collections.abc import Iterable
 from functools import lru_cache
@@ -11,7 +11,7 @@ from mitmproxy import http
 type Fields = tuple[tuple[bytes, bytes], ...]
 
 
-class LaneHeaders(http.Headers):
+class CheckedHeaders(http.Headers):
     """What `http.Headers` is and does. The fields must be pairs of bytes: that each of them is, is not checked once more.
 
     `names` are the fields' names in small letters, where somebody has them already.
