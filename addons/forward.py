@@ -70,8 +70,9 @@ class Map:
         return place in self._tunnelled and place not in self._places
 
     def not_allowed(self) -> Refusal:
-        """403 for any other host: the text says what is allowed."""
-        allowed = ", ".join(_write(place) for place in (*self._places, *sorted(self._tunnelled)))
+        """403 for any other host: the text says what is allowed. Where the operator's own addresses are is nobody's business."""
+        own = dict.fromkeys((host, TLS_PORT) for host, _ in OWN_PLACES.values())
+        allowed = ", ".join(_write(place) for place in (*own, *sorted(self._tunnelled - own.keys())))
         text = f"This proxy passes requests on to LLM providers only. Allowed: {allowed}. The operator may list further hosts in forward.tunnel."
         return Refusal(status=403, text=text)
 
