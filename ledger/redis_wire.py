@@ -21,6 +21,7 @@ from redis.exceptions import ConnectionError as RedisConnectionError
 from redis.exceptions import InvalidResponse, NoPermissionError, ReadOnlyError, RedisError
 from redis.exceptions import TimeoutError as RedisTimeoutError
 
+from ledger.prompt_reply import PromptReply
 from ledger.wire_address import WireAddress
 from ledger.wire_errors import read_error
 
@@ -48,16 +49,16 @@ class WireLine(asyncio.Protocol):
         self._seconds_max, self._on_end = seconds_max, on_end
         self._loop = asyncio.get_running_loop()
         self._reader = hiredis.Reader(protocolError=hiredis.ProtocolError, replyError=read_error, notEnoughData=_NOTHING)
-        self._waiting: deque[tuple[asyncio.Future[Any], float]] = deque()
+        self._waiting: deque[tuple[PromptReply, float]] = deque()
         self._unsent: list[bytes] = []
         self._transport: asyncio.Transport | None = None
         self._timer: asyncio.TimerHandle | None = None
-        self._overdue: asyncio.Future[Any] | None = None
+        self._overdue: PromptReply | None = None
         self._unread = 0
         self._choked = self._retired = False
         self.ended = False
 
-    def send(self, command: bytes) -> "asyncio.Future[Any]":
+    def send(self, command: bytes) -> PromptReply:
         """Put a command on its way and return the future of its reply. Cancelling it gives up the reply alone.
 
         Raises:
@@ -67,7 +68,7 @@ class WireLine(asyncio.Protocol):
             raise RedisConnectionError("the connection was lost")
         if self._choked or len(self._waiting) >= IN_FLIGHT_MAX:
             raise RedisConnectionError(f"{len(self._waiting)} commands wait for Redis already")
-        future = self._loop.create_future()
+        future = PromptReply(self._loop)
         deadline = self._loop.time() + self._seconds_max
         alone = not self._waiting
         self._waiting.append((future, deadline))
@@ -101,7 +102,7 @@ class WireLine(asyncio.Protocol):
                 if isinstance(reply, RedisError):
                     self._refuse(future, reply)
                 elif not future.done():
-                    future.set_result(reply)
+                    future.resolve(reply)
         except (hiredis.HiredisError, IndexError) as error:
             self._end_garbled(f"what came is no answer of a Redis: {str(error)[:100]}")
             return
@@ -124,7 +125,7 @@ class WireLine(asyncio.Protocol):
         if self._transport is not None and not self.ended:
             self._transport.write(unsent[0] if len(unsent) == 1 else b"".join(unsent))
 
-    def _refuse(self, future: "asyncio.Future[Any]", error: RedisError) -> None:
+    def _refuse(self, future: PromptReply, error: RedisError) -> None:
         if not future.done():
             future.set_exception(error)
         if isinstance(error, ReadOnlyError) and not self._retired:
@@ -196,7 +197,7 @@ class RedisWire:
             RedisConnectionError, RedisTimeoutError: as `ask`, for all of them.
         """
         line = self._line or await self._connected()
-        replies: list[asyncio.Future[Any]] = []
+        replies: list[PromptReply] = []
         try:
             replies += (line.send(command) for command in commands)
         except RedisConnectionError:
