@@ -11,17 +11,17 @@ from telemetry.logs import log
 
 def record_usage(exchange: Exchange, usage: Usage, *, card: RateCard, estimated: bool) -> ChargeRecord:
     """Return the charge for a usage, exact or estimated."""
-    return charge_for(exchange, usage.lines, card=card, estimated=estimated)
+    return charge_for(exchange, usage.lines, card=card, estimated=estimated, made=usage.made)
 
 
-def charge_for(exchange: Exchange, lines: tuple[UsageLine, ...], *, card: RateCard, estimated: bool) -> ChargeRecord:
-    """Price lines at the rates of the request's start."""
+def charge_for(exchange: Exchange, lines: tuple[UsageLine, ...], *, card: RateCard, estimated: bool, made: tuple[str, ...] = ()) -> ChargeRecord:
+    """Price lines at the rates of the request's start. `made` are the ids of what the provider keeps of the answer."""
     route, rate = exchange.route, exchange.rate
     if route is None or rate is None:
         raise BrokenInvariant("a charge for a request that was never priced")
     record, price = charge_record(
-        exchange.request_id, lines, card=card, requested=rate, operation=route.operation.value, started_at=exchange.started_at, estimated=estimated
-    )
+        exchange.request_id, lines, card=card, requested=rate, operation=route.operation.value, started_at=exchange.started_at, estimated=estimated, made=made
+    )  # fmt: skip
     exchange.doubts = price.doubts
     return record
 

@@ -148,7 +148,7 @@ class Balances(OutboxLink):
     async def settle_charge(self, record: ChargeRecord, *, account: AccountId, shard: int, epoch: int) -> Settlement:
         """Settle as `settle` does, for a caller that no longer has the hold itself."""
         _check_amounts(0, record.amount)
-        answer = await self.run("settle", shard, account, record.request_id, record.amount, record.to_json(), epoch=epoch)
+        answer = await self.run("settle", shard, account, record.request_id, record.amount, record.to_json(), *record.made, epoch=epoch)
         if answer[0] == b"unknown":
             raise HoldUnknown(record.request_id)
         return Settlement(
@@ -159,6 +159,15 @@ class Balances(OutboxLink):
             epoch=epoch,
             repeated=answer[0] == b"duplicate",
         )
+
+    async def made_lately(self, account: AccountId, shard: int, digests: Sequence[str]) -> frozenset[str]:
+        """Return those of `digests`, of which there is at least one, that settlements of today or yesterday made this account's.
+
+        Raises:
+            ShardClosed: the shard cannot tell.
+        """
+        answer = await self.run("find_made", shard, account, *digests)
+        return frozenset(digest for digest, found in zip(digests, answer[3:], strict=True) if found)
 
     async def void(self, hold: Hold) -> Standing:
         """Release a hold in full; afterwards this id can hold or charge nothing in this epoch. Repeating is harmless."""

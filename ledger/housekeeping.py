@@ -12,6 +12,7 @@ from ledger.holds import ShardMeta
 from ledger.hot_audit import write_heads
 from ledger.journal import Pool, ShardPosition, journal_answers, now_ms
 from ledger.queries import SQL
+from ledger.stored_objects import KEPT_DAYS
 from ledger.trimming import trim_shard
 
 log = structlog.get_logger("ledger")
@@ -40,6 +41,7 @@ class Housekeeping:
             async with journal_answers():
                 await self._pool.execute(SQL["ensure_months_ahead"])
                 await self._pool.execute(SQL["forget_claims"], CLAIMS_KEPT_DAYS)
+                await self._pool.execute(SQL["forget_stored"], KEPT_DAYS)
             self._months_at = now + MONTH_SECONDS
         if now >= self._heads_at:
             self._heads_at = now + HEADS_SECONDS

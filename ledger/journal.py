@@ -13,6 +13,7 @@ import asyncpg.exceptions
 
 from ledger.entries import AccountId
 from ledger.errors import JournalUnavailable
+from ledger.made_rows import MadeRows
 from ledger.postings import CUSTOMER, Transaction, body_digest, chain, key_digest
 from ledger.queries import SQL
 from ledger.reported_rows import ReportedRows
@@ -194,6 +195,7 @@ class JournalWriter:
     positions: Mapping[int, ShardPosition]
     figures: dict[int, AccountFigures]
     reported: ReportedRows = field(default_factory=ReportedRows)
+    made: MadeRows = field(default_factory=MadeRows)
     _journal: list[tuple[Any, ...]] = field(default_factory=list)
     _keys: list[tuple[Any, ...]] = field(default_factory=list)
     _lines: list[tuple[Any, ...]] = field(default_factory=list)
@@ -259,6 +261,7 @@ class JournalWriter:
         if self._usage:
             await connection.copy_records_to_table("usage_events", records=self._usage, columns=_USAGE_COLUMNS)
         await self.reported.flush(connection)
+        await self.made.flush(connection)
         if self._superseded:
             await connection.execute(SQL["supersede_usage"], *_columns(self._superseded))
         if self._house:

@@ -194,6 +194,7 @@ class Posting:
             rollup_changes(record, replaced, shard=shard, account=account, settled_at=settled_at),
         )
         self.writer.figures[account].charged += amount
+        self.writer.made.add(account, record.made, settled_at)
         if line:
             self.writer.add_line(
                 account,

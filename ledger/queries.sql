@@ -421,3 +421,13 @@ SELECT status.vault_on_chain, status.finalized_slot, status.updated_at, vaults.c
     vaults.opening + (SELECT coalesce(sum(post - pre), 0) FROM vault_moves WHERE slot <= status.finalized_slot) AS recorded
 FROM chain_status AS status, vaults
 WHERE vaults.opened AND status.vault_on_chain IS NOT NULL AND status.updated_at > $1;
+
+-- name: insert_made
+-- An id may come again with a repeated or corrected charge; the first one counts.
+INSERT INTO stored_objects (account_id, digest, made_at) SELECT * FROM unnest($1::bigint[], $2::bytea[], $3::timestamptz[]) ON CONFLICT DO NOTHING;
+
+-- name: find_stored
+SELECT digest FROM stored_objects WHERE account_id = $1 AND digest = ANY($2::bytea[]) AND made_at > now() - make_interval(days => $3);
+
+-- name: forget_stored
+DELETE FROM stored_objects WHERE made_at < now() - make_interval(days => $1);

@@ -7,11 +7,16 @@ and without the parts that are plain data to the provider, such as tool schemas.
 from collections.abc import Callable
 from dataclasses import dataclass, field
 
+from metering.references import REFERENCES_MAX, REFERRING, InvalidReference, StoredReference, item_reference, read_member
+
 Node = dict[str, object]
 Container = Node | list[object]
 
 # Parts whose keys are the caller's own words, not the provider's.
-_OPAQUE = frozenset({"input_schema", "parameters", "schema", "metadata", "response_format", "client_metadata", "logit_bias", "output_schema"})
+_OPAQUE = frozenset({
+    "input_schema", "parameters", "schema", "metadata", "response_format", "client_metadata", "logit_bias", "output_schema", "input_examples",
+    "annotations", "citations",
+})  # fmt: skip
 # The names that lead to what providers read as content. Elsewhere an object that looks like an image may
 # be put before the model as text, so nothing is taken off its bytes there.
 _CONTENT = frozenset({"messages", "input", "system", "content", "output", "source"})
@@ -31,10 +36,27 @@ class ContentScan:
     files: bool = False
     remote: bool = False
     cache_write: set[str] = field(default_factory=set)
+    references: list[StoredReference] = field(default_factory=list)
+    sealed: list[StoredReference] = field(default_factory=list)
+
+    def refer(self, found: StoredReference | None, *, sealed: bool = False) -> None:
+        """Keep a reference.
+
+        Raises:
+            InvalidReference: there are more than anybody needs.
+        """
+        if found is not None:
+            if len(self.references) + len(self.sealed) >= REFERENCES_MAX:
+                raise InvalidReference(found.field, f"makes more than {REFERENCES_MAX} references to stored objects")
+            (self.sealed if sealed else self.references).append(found)
 
 
 def scan_contents(values: Node) -> ContentScan:
-    """Walk everything in a request's body that a provider reads as content."""
+    """Walk everything in a request's body that a provider reads as content.
+
+    Raises:
+        InvalidReference: what should name a stored object is no id.
+    """
     scan, aside = ContentScan(), ContentScan()
     others = _walk([values], scan, within=_CONTENT)
     _walk(others, aside, within=None)
@@ -44,6 +66,8 @@ def scan_contents(values: Node) -> ContentScan:
     scan.files |= aside.files
     scan.remote |= aside.remote
     scan.cache_write |= aside.cache_write
+    scan.references += aside.references
+    scan.sealed += aside.sealed
     return scan
 
 
@@ -59,6 +83,9 @@ def _walk(stack: list[Container], scan: ContentScan, *, within: frozenset[str] |
         _inspect(node, kind, scan)
         skipped = "input" if isinstance(kind, str) and kind.endswith("tool_use") else None
         for name, part in node.items():
+            if name in REFERRING:
+                for found in read_member(node, name):
+                    scan.refer(found)
             if isinstance(part, (dict, list)) and name not in _OPAQUE and name != skipped:
                 (stack if within is None or name in within else others).append(part)
     return others
@@ -79,7 +106,7 @@ def _inspect_items(items: object, scan: ContentScan) -> None:
     """Find items of the Responses format that stand for something stored: an id and nothing else."""
     for item in items if isinstance(items, list) else ():
         if isinstance(item, dict) and "id" in item and "type" not in item and "role" not in item:
-            scan.remote = True
+            _item(item, scan)
 
 
 def _image(node: Node, scan: ContentScan) -> None:
@@ -136,17 +163,23 @@ def _remote(_node: Node, scan: ContentScan) -> None:
     scan.remote = True
 
 
+def _item(node: Node, scan: ContentScan) -> None:
+    scan.remote = True
+    scan.refer(item_reference(node))
+
+
 def _sealed(node: Node, scan: ContentScan) -> None:
     """Items that either carry their content in sealed form, or refer to what the provider stored."""
     if not isinstance(node.get("encrypted_content"), str):
         scan.remote = True
+        scan.refer(item_reference(node), sealed=True)
 
 
 def _generated_image(node: Node, scan: ContentScan) -> None:
     if isinstance(result := node.get("result"), str):
         _count_image(result, scan)
     else:
-        scan.remote = True
+        _item(node, scan)
 
 
 _HANDLERS: dict[str, Callable[[Node, ContentScan], None]] = {
@@ -161,7 +194,7 @@ _HANDLERS: dict[str, Callable[[Node, ContentScan], None]] = {
     "input_file": _file,
     "video_url": _remote,
     "input_video": _remote,
-    "item_reference": _remote,
+    "item_reference": _item,
     "reasoning": _sealed,
     "image_generation_call": _generated_image,
 }

@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from decimal import Decimal
 
-from ledger.entries import ChargeRecord, RequestId, UsageLine
+from ledger.entries import MADE_MAX, ChargeRecord, RequestId, UsageLine, object_digest
 from ledger.money import Microunits, charge_from_numerator
 from metering.rate_cards import RateCard
 from metering.rates import BPS, Prices, Rate, effective
@@ -127,8 +127,12 @@ def charge_record(
     operation: str,
     started_at: int,
     estimated: bool = False,
+    made: Sequence[str] = (),
 ) -> tuple[ChargeRecord, Price]:
-    """Price one request's usage and return the record that the books keep, with the price for its doubts."""
+    """Price one request's usage and return the record that the books keep, with the price for its doubts.
+
+    `made` are the ids of what the provider keeps of the answer; the record has their digests.
+    """
     price = price_usage(lines, card, at_ms=started_at, requested=requested)
     record = ChargeRecord(
         request_id=request_id,
@@ -143,6 +147,7 @@ def charge_record(
         rate_card=card.hash,
         started_at=started_at,
         estimated=estimated,
+        made=tuple([object_digest(identity) for identity in made[:MADE_MAX]]) if made else (),
     )
     return record, price
 

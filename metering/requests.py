@@ -8,6 +8,7 @@ from metering.contents import ContentScan, scan_contents
 from metering.encodings import decode_body
 from metering.features import read_fallbacks, read_features, read_passes, read_tiers
 from metering.json_text import InvalidJson, JsonObject, byte_offsets, read_object
+from metering.references import InvalidReference, StoredReference, read_top
 from metering.server_tools import OUTPUT_LIMIT_MAX, InvalidTools, ServerTool, read_server_tools, typed_tools
 
 __all__ = ["BodyLayout", "InputBound", "MeteredRequest", "ServerTool", "read_request"]
@@ -36,32 +37,12 @@ LIMIT_FIELDS: dict[Operation, tuple[str, ...]] = {
     Operation.RESPONSES: ("max_output_tokens",),
 }
 _PLACED = ("model", "stream_options", "max_tokens", "max_completion_tokens", "max_output_tokens")
-# Fields that decide a price. Some parsers match names whatever their case, so another spelling is refused.
-_PRICED = frozenset(
-    (
-        "model",
-        "stream",
-        "stream_options",
-        "n",
-        "max_tokens",
-        "max_completion_tokens",
-        "max_output_tokens",
-        "service_tier",
-        "tools",
-        "background",
-        "speed",
-        "inference_geo",
-        "modalities",
-        "models",
-        "plugins",
-        "route",
-        "web_search_options",
-        "fallbacks",
-        "mcp_servers",
-        "previous_response_id",
-        "conversation",
-    )
-)
+# Fields that decide a price, or what is referred to. Some parsers match names whatever their case, so another spelling is refused.
+_PRICED = frozenset({
+    "model", "stream", "stream_options", "n", "max_tokens", "max_completion_tokens", "max_output_tokens", "service_tier", "tools", "background", "speed",
+    "inference_geo", "modalities", "models", "plugins", "route", "web_search_options", "fallbacks", "mcp_servers", "previous_response_id", "conversation",
+    "prompt", "container", "store", "input", "messages",
+})  # fmt: skip
 _REFERENCES = ("previous_response_id", "conversation", "prompt", "container", "mcp_servers")
 
 
@@ -105,7 +86,9 @@ class MeteredRequest:
     may read the whole input (2 with compaction). `cache_write` holds the lifetimes asked for. `tiers`
     holds `service_tier` and the likes of it (speed, place) under the rate card's names. `features` are
     modes that token prices do not cover. `other_models` are all further models that may be billed,
-    without repeats; `fallback_models` those of them that may answer in the place of `model`.
+    without repeats; `fallback_models` those of them that may answer in the place of `model`. `references`
+    are the objects stored at the provider that the body names, each once; `sealed` items that a provider which
+    keeps answers looks up by their ids, and others read as they stand. `stores` tells that the answer will be kept.
     """
 
     operation: Operation
@@ -126,6 +109,9 @@ class MeteredRequest:
     features: frozenset[str] = frozenset()
     other_models: tuple[str, ...] = ()
     fallback_models: tuple[str, ...] = ()
+    references: tuple[StoredReference, ...] = ()
+    sealed: tuple[StoredReference, ...] = ()
+    stores: bool = False
 
 
 def read_request(route: Route, body: bytes, *, content_encoding: str = "", bytes_max: int = BODY_BYTES_MAX) -> MeteredRequest:
@@ -163,7 +149,7 @@ def _read_facts(operation: Operation, plain: bytes, document: JsonObject) -> Met
     values = document.values
     model, tools = _read_model(values), _read_tools(values)
     _require_content_types(values)
-    scan = scan_contents(values)
+    scan = _scan(values)
     service_tier = _read_name(values, "service_tier")
     limit, limit_field = _read_output_limit(operation, values)
     fallbacks = read_fallbacks(values, model)
@@ -189,7 +175,20 @@ def _read_facts(operation: Operation, plain: bytes, document: JsonObject) -> Met
         features=read_features(values, audio_input=scan.audio_bytes > 0),
         other_models=other_models,
         fallback_models=fallbacks,
+        references=tuple(dict.fromkeys(scan.references)),
+        sealed=tuple(dict.fromkeys(scan.sealed)),
+        stores=operation is Operation.RESPONSES and (values.get("store") is None or _read_flag(values, "store")),
     )
+
+
+def _scan(values: dict[str, object]) -> ContentScan:
+    try:
+        scan = scan_contents(values)
+        for found in read_top(values):
+            scan.refer(found)
+        return scan
+    except InvalidReference as error:
+        raise _invalid(error.field, str(error)) from None
 
 
 def _bound_input(operation: Operation, models: tuple[str, ...], *, values: dict[str, object], size: int, scan: ContentScan) -> InputBound:

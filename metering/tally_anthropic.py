@@ -110,6 +110,7 @@ class AnthropicMeter(Meter):
         self._lines: tuple[UsageLine, ...] = ()
         self._stopping = False
         self._thinking_bytes = self._signature_bytes = 0
+        self._container: str | None = None
 
     def matters(self, block: bytes) -> bool:
         """Tell whether a message's start, end, figures or an error may be in it."""
@@ -125,7 +126,9 @@ class AnthropicMeter(Meter):
             self._figures, self.final, self._stopping = Figures(), False, False
             self._take(message.get("usage"))
         elif kind == "message_delta":
-            self._stopping = self._stopping or as_object(event.get("delta")).get("stop_reason") is not None
+            delta = as_object(event.get("delta"))
+            self._stopping = self._stopping or delta.get("stop_reason") is not None
+            self._note_container(delta)
             self._take(event.get("usage"))
             # A delta without a stop reason may be followed by another with higher figures.
             self.final = self.final or (isinstance(event.get("usage"), dict) and self._stopping)
@@ -164,6 +167,18 @@ class AnthropicMeter(Meter):
     def lines(self) -> tuple[UsageLine, ...]:
         """Return the closing figures, one line a model."""
         return self._lines
+
+    def made(self) -> tuple[str, ...]:
+        """Return the id of the container that code ran in."""
+        return (self._container,) if self._container else ()
+
+    def note_answer(self, answer: dict[str, Any]) -> None:
+        """Keep what a message says of itself, also where code ran."""
+        super().note_answer(answer)
+        self._note_container(answer)
+
+    def _note_container(self, told: dict[str, Any]) -> None:
+        self._container = as_text(as_object(told.get("container")).get("id")) or self._container
 
     def output_floor(self) -> int:
         """Return the output told so far; at the start that is a placeholder, so it is only a floor."""

@@ -90,6 +90,7 @@ class MeteredTally(Tally):
             terminal=self.terminal_seen,
             error=meter.error,
             doubts=meter.doubts,
+            made=meter.made(),
         )
 
     def reading(self, ended: Ending) -> Reading:

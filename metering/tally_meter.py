@@ -134,6 +134,10 @@ class Meter(ABC):
         """Take in the data of an event that is the dialect's end mark rather than JSON; False for any other."""
         return False
 
+    def made(self) -> tuple[str, ...]:
+        """Return the ids of what the provider keeps of this answer and later requests may refer to."""
+        return ()
+
     def note_answer(self, answer: dict[str, Any]) -> None:
         """Keep what an answer, whole or in part, says of itself."""
         self.model = as_text(answer.get("model")) or self.model

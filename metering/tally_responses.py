@@ -30,6 +30,9 @@ class ResponsesMeter(Meter):
     def __init__(self, terms: Terms) -> None:
         super().__init__(terms)
         self._lines: tuple[UsageLine, ...] = ()
+        self._stored = terms.request.stores
+        self._items: list[str] = []
+        self._containers: list[str] = []
 
     def matters(self, block: bytes) -> bool:
         """Tell whether a terminal event or an error may be in it."""
@@ -66,8 +69,21 @@ class ResponsesMeter(Meter):
         """Return the one line of the answer."""
         return self._lines
 
+    def made(self) -> tuple[str, ...]:
+        """Return the ids of the response and its items, unless it is not kept, and of the containers that code ran in."""
+        kept = [self.response_id, *self._items] if self._stored and self.response_id else []
+        return tuple(dict.fromkeys([*kept, *self._containers]))
+
+    def note_answer(self, answer: dict[str, Any]) -> None:
+        """Keep what an answer says of itself, also that it will not be stored."""
+        super().note_answer(answer)
+        self._stored = self._stored and answer.get("store") is not False
+
     def _take(self, response: dict[str, Any]) -> None:
         self.note_answer(response)
+        items = [as_object(item) for item in output] if isinstance(output := response.get("output"), list) else []
+        self._items = [name for item in items if (name := as_text(item.get("id")))]
+        self._containers = [name for item in items if (name := as_text(item.get("container_id")))]
         usage = response.get("usage")
         if usage is None:
             return

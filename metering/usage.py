@@ -37,7 +37,8 @@ class Usage:
     `final` tells that the provider's closing figures are in; `terminal` that the answer's last event
     was seen. `provider_cost_usd` is the provider's own figure, as it was written. `service_tier` is the
     answer's own word; what it means for the price stands in the lines. `doubts` names figures that
-    contradict themselves: they were read in the provider's favour, and somebody should look.
+    contradict themselves: they were read in the provider's favour, and somebody should look. `made` are the
+    ids of what the provider keeps of the answer.
     """
 
     lines: tuple[UsageLine, ...]
@@ -49,6 +50,7 @@ class Usage:
     terminal: bool = False
     error: str | None = None
     doubts: tuple[str, ...] = ()
+    made: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

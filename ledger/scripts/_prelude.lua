@@ -11,6 +11,7 @@ local names = prefix .. 'e' .. meta[1] .. ':'
 local seq, due_seq, posted = tonumber(meta[3]), tonumber(meta[4]), tonumber(meta[5])
 local AMOUNT_END = 9007199254740992 -- 2^53: from here on Lua's numbers lose digits
 local TOMBSTONE_MS = 900000
+local DAY_MS = 86400000
 
 -- Lua's own conversion of numbers to text loses digits from 10^14; adding 0 turns -0 into 0.
 local function text(number)
@@ -81,6 +82,11 @@ local function end_hold(account, request_id, amount, tombstone)
   redis.call('DEL', names .. 'h:' .. request_id)
   redis.call('ZREM', names .. 'holds', request_id)
   redis.call('SET', names .. 'd:' .. request_id, tombstone, 'PX', TOMBSTONE_MS)
+end
+
+-- The objects that an account's answers left at providers, a set for each day: two days are remembered here.
+local function made_key(account, day)
+  return names .. 'm:' .. account .. ':' .. text(day)
 end
 
 local function charge_account(account, charge)

@@ -1,11 +1,12 @@
 """The record of a charge: one canonical form that reads back as itself."""
 
 import json
-from dataclasses import asdict
+import re
+from dataclasses import asdict, replace
 
 import pytest
 
-from ledger.entries import ChargeRecord, RequestId, UsageLine
+from ledger.entries import ChargeRecord, RequestId, UsageLine, object_digest
 from ledger.money import Microunits
 
 
@@ -37,9 +38,24 @@ def test_equal_records_are_equal_bytes() -> None:
 
 
 def test_the_canonical_form_has_every_field_in_order() -> None:
-    record = a_record()
+    record = replace(a_record(), made=(object_digest("resp_1"), object_digest("msg_1")))
 
     assert record.to_json() == json.dumps(asdict(record), sort_keys=True, separators=(",", ":"), ensure_ascii=False)
+    assert ChargeRecord.from_json(record.to_json()) == record
+
+
+def test_a_record_of_an_answer_that_left_nothing_is_written_as_before_such_things_were_noted() -> None:
+    fields = asdict(a_record())
+
+    assert fields.pop("made") == ()
+    assert a_record().to_json() == json.dumps(fields, sort_keys=True, separators=(",", ":"), ensure_ascii=False)
+
+
+def test_the_digest_of_an_object_is_short_and_fit_for_a_key() -> None:
+    digests = {object_digest(f"resp_{number}") for number in range(1000)}
+
+    assert len(digests) == 1000
+    assert all(re.fullmatch(r"[A-Za-z0-9_-]{16}", digest) for digest in digests)
 
 
 @pytest.mark.parametrize("text", ["{}", '{"lines": []}', "[]", "null", "{"])

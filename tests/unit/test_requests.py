@@ -473,5 +473,5 @@ def test_other_context_management_reads_it_once(management: object) -> None:
 
 @pytest.mark.parametrize("odd", [5, "text", [[]], [5, None], {"type": []}, {"type": "image", "source": 5}, [{"content": {"a": 1}}]])
 def test_contents_of_odd_forms_are_left_to_the_provider(odd: object) -> None:
-    for fields in ({"messages": [odd]}, {"input": [odd]}, {"metadata": odd}, {"thinking": odd}, {"prompt": odd}, {"fallbacks": odd}):
+    for fields in ({"messages": [odd]}, {"input": [odd]}, {"metadata": odd}, {"thinking": odd}, {"fallbacks": odd}):
         assert read(Operation.RESPONSES, **fields).model == "m"
