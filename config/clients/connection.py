@@ -54,10 +54,6 @@ class Connection:
 
     @property
     def proxy_url(self) -> str:
-        """The value of HTTPS_PROXY; the token is the user's name, the password is empty."""
-        return f"http://{self.token}:@{self.forward}"
-
-    @property
-    def proxy_url_of_node(self) -> str:
-        """The same for Node's own proxy agent, which sends no credentials at all where the password is empty."""
+        """The value of HTTPS_PROXY. The token is the password: Claude Code and Node send nothing where that is empty, and programs
+        that print a proxy's address hide it."""
         return f"http://{ANY_KEY}:{self.token}@{self.forward}"

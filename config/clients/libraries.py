@@ -8,10 +8,7 @@ _PYTHON_CA = (
     "SSL_CERT_FILE replaces the certificates that Python trusts. A program that also speaks to others needs a file with both: "
     '`cat "$(python -m certifi)" CA_FILE > both.pem`.'
 )
-_NODE_PROXY = (
-    "Node 22.21, 24 and later need no undici: export NODE_USE_ENV_PROXY=1 instead. Older ones ignore HTTPS_PROXY without it. "
-    "The token is the password here: Node sends no credentials where it is empty."
-)
+_NODE_PROXY = "Node 22.21, 24 and later need no undici: export NODE_USE_ENV_PROXY=1 instead. Older ones ignore HTTPS_PROXY without it."
 
 
 def _python_environment(connection: Connection, *, anthropic: bool) -> tuple[tuple[str, str], ...]:
@@ -103,7 +100,7 @@ def _node(connection: Connection, client: str, title: str, *, packages: str, env
         text = f"{imports}\n{proxied}{blank}setGlobalDispatcher(new EnvHttpProxyAgent()); // Node's fetch does not read HTTPS_PROXY\n{rest}".replace(
             "\n\n\n", "\n\n"
         )
-        environment = (("HTTPS_PROXY", connection.proxy_url_of_node), ("NODE_EXTRA_CA_CERTS", connection.ca_file), *environment)
+        environment = (("HTTPS_PROXY", connection.proxy_url), ("NODE_EXTRA_CA_CERTS", connection.ca_file), *environment)
         packages, notes = f"{packages} undici", (_NODE_PROXY,)
     program = Program(language="javascript", text=text, install=f"npm install {packages}", run="node hello.mjs")
     return Recipe(client=client, title=title, environment=environment, program=program, needs_certificate=connection.by_proxy, notes=notes)

@@ -33,8 +33,9 @@ URL, too; the token then stands in whatever prints or logs URLs. The `/v1` at th
 understood, and so are both headers (`Authorization: Bearer`, `x-api-key`).
 
 **Forward proxy** (port 8403): the client goes on talking to `api.anthropic.com` or `api.openai.com`, through
-`HTTPS_PROXY=http://API_TOKEN:@127.0.0.1:8403`, and trusts the gateway's own certificate authority. Its own key is thrown away, so
-any word will do. Other hosts are refused. The certificate is fetched once:
+`HTTPS_PROXY=http://level5:API_TOKEN@127.0.0.1:8403`, and trusts the gateway's own certificate authority. (The token may be the
+user's name as well, `http://API_TOKEN:@…`; but Claude Code and Node then send nothing, since the password is empty.) The client's own
+key is thrown away, so any word will do. Other hosts are refused. The certificate is fetched once:
 
 ```sh
 {fetch}

@@ -74,7 +74,7 @@ def test_an_account_named_by_its_token_needs_no_appliance(terminal: Terminal) ->
 def test_programs_read_everything_as_json(terminal: Terminal, home: Path) -> None:
     said = terminal.ask("connect", "llm", TOKEN, "--door", "forward", "--model", "gpt-4o", "--url", "https://llm.example.com")
 
-    assert said["environment"]["HTTPS_PROXY"] == f"http://{TOKEN}:@llm.example.com:8403"
+    assert said["environment"]["HTTPS_PROXY"] == f"http://level5:{TOKEN}@llm.example.com:8403"
     assert said["certificate"] == {"url": "https://llm.example.com/ca.pem", "path": str(home / ".config/level5/ca.pem")}
     assert said["model"] == "gpt-4o"
     assert said["written"] == []
