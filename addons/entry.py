@@ -2,7 +2,8 @@
 # mitmproxy leaves parts of itself untyped.
 """For stock mitmproxy: `mitmdump -s addons/entry.py --mode reverse:http://127.0.0.1:8404@8402` (one worker, no drain).
 
-The same addons as the worker's, for development and for looking at traffic with mitmproxy's own tools.
+The same addons as the worker's, for development and for looking at traffic with mitmproxy's own tools. The forward door
+is `--mode regular@8403 --set confdir=<home>/ca`; hosts that are passed on unread are not offered there.
 """
 
 import sys

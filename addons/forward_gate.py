@@ -21,7 +21,7 @@ from telemetry import metrics
 from telemetry.logs import log
 
 NOT_A_TUNNEL = (
-    "This is a forward proxy for HTTPS only: set HTTPS_PROXY to http://<api_token>:@host:port and call the provider's own https:// address. "
+    "This is a forward proxy for HTTPS only: set HTTPS_PROXY to http://level5:<api_token>@host:port and call the provider's own https:// address. "
     "Plain HTTP is not passed on."
 )
 REALM = 'Basic realm="Level5 api_token as user name"'

@@ -80,12 +80,12 @@ def descriptor(context: ControlContext) -> dict[str, object]:
 
 
 def _forward_proxy(context: ControlContext) -> dict[str, str] | None:
-    """Return how HTTPS_PROXY is set, None where it is not offered."""
+    """Return how HTTPS_PROXY is set, None where it is not offered. Some clients send nothing where a password is empty, so it is the token."""
     settings = context.settings
     if not settings.forward.enabled:
         return None
     host = (urlsplit(settings.public_url).hostname if settings.public_url else None) or reachable_host(settings.forward.host)
-    return {"https_proxy": f"http://{{api_token}}:@{host}:{settings.forward.port}", "certificate": f"{context.public_url}/ca.pem"}
+    return {"https_proxy": f"http://level5:{{api_token}}@{host}:{settings.forward.port}", "certificate": f"{context.public_url}/ca.pem"}
 
 
 async def _looked(request: Request) -> ControlContext:

@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 import pytest_asyncio
 
+from addons.authority import ensure_authority
 from cli.embedded import EmbeddedPostgres
 from config.rate_card import load_rate_card
 from ledger.money import Microunits
@@ -22,10 +23,16 @@ pytestmark = pytest.mark.asyncio(loop_scope="module")
 
 
 @pytest_asyncio.fixture(scope="module", loop_scope="module")
-async def control(postgres_server: EmbeddedPostgres, store_home: Path) -> AsyncIterator[Control]:
+async def control(postgres_server: EmbeddedPostgres, store_home: Path, tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Control]:
     """One API for the tests that mind nobody else's accounts; stores of their own for each would take a second a test."""
     async with own_stores(postgres_server, store_home) as (database_url, redis_url):
-        settings = control_settings(database_url, redis_url, register={"rate_per_minute": 0}, providers={"anthropic": {"api_key": "operator-key"}})
+        settings = control_settings(
+            database_url,
+            redis_url,
+            home=tmp_path_factory.mktemp("home"),
+            register={"rate_per_minute": 0},
+            providers={"anthropic": {"api_key": "operator-key"}},
+        )
         await prepare_stores(settings)
         async with running_control(settings, card=load_rate_card()) as running:
             yield running
@@ -484,3 +491,22 @@ async def test_many_at_once_are_all_answered(control: Control) -> None:
     answers = await asyncio.gather(*(control.client.get(f"/proxy/{tokens[index % 3]}/balance") for index in range(150)))
 
     assert {answer.status_code for answer in answers} == {200}
+
+
+# --- the forward proxy's certificate
+
+
+async def test_the_certificate_of_the_forward_proxy_is_public_and_its_key_is_not(control: Control) -> None:
+    before = await control.client.get("/ca.pem")
+    authority = ensure_authority(control.context.settings)
+
+    answer = await control.client.get("/ca.pem")
+    service = (await control.client.get("/.well-known/agent-service.json")).json()
+
+    assert (before.status_code, before.json()["error"]["code"]) == (404, "no_certificate")
+    assert answer.status_code == 200
+    assert answer.headers["content-type"] == "application/x-pem-file"
+    assert answer.content == control.context.settings.certificate_file.read_bytes()
+    assert b"PRIVATE" not in answer.content
+    assert authority.folder.stat().st_mode & 0o777 == 0o700
+    assert service["forward_proxy"] == {"https_proxy": "http://level5:{api_token}@127.0.0.1:8403", "certificate": "http://127.0.0.1:8402/ca.pem"}

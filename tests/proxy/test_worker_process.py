@@ -5,6 +5,7 @@ import asyncio
 import json
 import os
 import signal
+import ssl
 import subprocess
 import sys
 import time
@@ -16,6 +17,7 @@ from typing import Any
 import httpx
 import pytest
 
+from addons.authority import ensure_authority
 from config.settings import Settings, settings_environment
 from ledger.accounts import NewAccount
 from ledger.entries import ChargeRecord
@@ -151,8 +153,10 @@ async def test_stock_mitmdump_bills_with_the_same_addons(books: Books, proxy_url
     account = await books.open_account(1_000_000)
     log = tmp_path / "log"
     mitmdump = str(Path(sys.executable).with_name("mitmdump"))
-    mode = f"reverse:http://127.0.0.1:{settings.control.port}@{settings.gateway.port}"
-    command = [mitmdump, "-s", str(ROOT / "addons/entry.py"), "--mode", mode, "--set", f"confdir={tmp_path}", "--listen-host", "127.0.0.1"]
+    modes = f"--mode=reverse:http://127.0.0.1:{settings.control.port}@{settings.gateway.port}", f"--mode=regular@{settings.forward.port}"
+    confdir = ensure_authority(settings).folder
+    command = [mitmdump, "-s", str(ROOT / "addons/entry.py"), *modes, "--set", f"confdir={confdir}", "--listen-host", "127.0.0.1"]
+    proxy = {"proxy": f"http://127.0.0.1:{settings.forward.port}", "verify": ssl.create_default_context(cafile=str(settings.certificate_file))}
     url = f"http://127.0.0.1:{settings.gateway.port}/proxy/{account.api_token}/v1/messages"
 
     async with process(command, settings, log), httpx.AsyncClient(timeout=30) as client:
@@ -166,7 +170,13 @@ async def test_stock_mitmdump_bills_with_the_same_addons(books: Books, proxy_url
                 if response.status_code == 200:
                     break
                 await asyncio.sleep(0.1)
+        async with httpx.AsyncClient(timeout=30, trust_env=False, **proxy) as agent:
+            forwarded = await agent.post("https://api.anthropic.com/v1/messages", json=BODY, headers={"x-api-key": account.api_token})
+            plain = await agent.get("http://api.anthropic.com/v1/models", headers={"x-api-key": account.api_token})
+            with pytest.raises(httpx.ProxyError, match="403"):
+                await agent.get("https://example.com/")
 
-    assert response.headers["x-level5-charge"]
-    assert len(await charges(books, account)) == 1
+    assert response.headers["x-level5-charge"] == forwarded.headers["x-level5-charge"]
+    assert (forwarded.status_code, plain.status_code) == (200, 403)
+    assert len(await charges(books, account)) == 2
     assert account.api_token not in log.read_text()
