@@ -14,11 +14,11 @@ from ledger.entries import AccountId, RequestId
 from ledger.errors import AccountExhausted, BooksUnderPressure, BrokenInvariant, InactiveAccount, LedgerError, RequestEnded, ShardClosed, UnknownKey
 from ledger.ingest_groups import ChargeGroups
 from ledger.ingest_outcomes import outcome_of_charged, outcome_of_record
-from ledger.ingest_values import Charged, IngestKey, IngestOutcome, IngestPolicy, IngestStanding, UsageItem
+from ledger.ingest_values import IngestKey, IngestOutcome, IngestPolicy, IngestStanding, UsageItem
 from ledger.journal import Pool, journal_answers
 from ledger.postings import key_digest
 from ledger.queries import SQL
-from ledger.usage_record import ClaimMark, UsageDraft, UsageRecord, draft_usage
+from ledger.usage_record import ClaimMark, UsageRecord, draft_usage
 
 ENDED_MS: Final = 900_000  # how long it refuses one that was given up on: far longer than a call can be late
 POSTED_SECONDS_MAX: Final = 5.0
@@ -79,12 +79,12 @@ class Ingest:
         draft = draft_usage(request_id, items, at=time.time_ns() // 1_000_000, rate_card=rate_card, markup=markup, claims=claims)
         if await self._balances.under_pressure():
             raise BooksUnderPressure("Redis is nearly full")
-        if any(claim.valid_until < time.monotonic() for claim in claims):
+        if claims and any(claim.valid_until < time.monotonic() for claim in claims):
             raise RequestEnded("its claims may be another's by now")
         for attempt in range(EPOCHS_MAX):
-            used = epoch if epoch is not None else await self._epoch(key.shard)
+            used = epoch or self._balances.epoch(key.shard) or (await read_open_meta(self._balances, key.shard)).epoch
             try:
-                charged = await self._charge(key, request_id, draft, policy=policy, epoch=used, claimed=bool(claims))
+                charged = await self._groups.charge(key, request_id, draft, policy=policy, epoch=used, claimed=bool(claims))
             except ShardClosed:
                 if epoch is not None or attempt == EPOCHS_MAX - 1 or self._balances.epoch(key.shard) <= used:
                     raise
@@ -94,6 +94,7 @@ class Ingest:
                 if record is not None:
                     return await self.outcome_of(key.account, record, policy=policy)
             else:
+                _require_ok(charged.status, balance=charged.balance)
                 tier, org_id = await self._identity(key.account, charged.tier, charged.org_id)
                 return outcome_of_charged(charged, request_id, items, policy=policy, tier=tier, org_id=org_id)
         raise ShardClosed(key.shard)
@@ -115,14 +116,6 @@ class Ingest:
         """
         tier, org_id = await self._identity(account, "", "")
         return outcome_of_record(record, policy=policy, tier=tier, org_id=org_id)
-
-    async def _charge(self, key: IngestKey, request_id: RequestId, draft: UsageDraft, *, policy: IngestPolicy, epoch: int, claimed: bool) -> Charged:
-        charged = await self._groups.charge(key, request_id, draft, policy=policy, epoch=epoch, claimed=claimed)
-        _require_ok(charged.status, balance=charged.balance)
-        return charged
-
-    async def _epoch(self, shard: int) -> int:
-        return self._balances.epoch(shard) or (await read_open_meta(self._balances, shard)).epoch
 
     async def _posted(self, shard: int, request_id: RequestId, *, epoch: int, seq: int) -> UsageRecord | None:
         """Look a request up in the journal, once that has all which the shard had taken at `seq` of `epoch`."""

@@ -7,6 +7,12 @@
 -- Events are looked at one by one only where one of them may have to be refused.
 -- Without the flag allow-oom on purpose: a full Redis refuses new work, never what ends old work.
 local FIRST, WIDTH = 10, 6
+
+-- As the prelude's, for whole numbers alone, which all are here: of every request many are written.
+local function text(number)
+  return string.format('%d', number)
+end
+
 local remember_ms, debt_max = whole(ARGV[8]), whole(ARGV[9])
 for at = FIRST, #ARGV, WIDTH do -- all of them before anything is changed
   whole(ARGV[at + 3])
