@@ -7,12 +7,14 @@ from mitmproxy import http
 
 from addons import refusals
 from addons.exchange import Exchange
+from addons.ownership import Ownership
 from addons.refusals import Refusal
 from addons.upstream import Provider
 from config.settings import LedgerSettings
 from ledger.balances import Balances, HoldPolicy
 from ledger.errors import BalanceUnavailable, BooksUnderPressure, HoldEnded, InactiveAccount, InsufficientFunds, ShardClosed, TooManyRequests, UnknownToken
 from ledger.settlement import Settler
+from ledger.stored_objects import StoredObjects
 from ledger.tokens import ApiToken, parse_token
 from metering.classify import BILLABLE, PATHS, RequestRefused, Route
 from metering.holds import HoldBounds, affordable_output_tokens, hold_bounds
@@ -43,8 +45,11 @@ class Forwarding:
 class Admission:
     """Authenticates, reads, prices and holds."""
 
-    def __init__(self, *, balances: Balances, card: RateCard, providers: Mapping[str, Provider], settings: LedgerSettings) -> None:
+    def __init__(
+        self, *, balances: Balances, objects: StoredObjects, card: RateCard, providers: Mapping[str, Provider], settings: LedgerSettings
+    ) -> None:  # fmt: skip
         self._balances, self._card, self._providers, self._settings = balances, card, providers, settings
+        self._ownership = Ownership(objects, self.authenticate)
         self._settler: Settler | None = None
         self._policy = HoldPolicy(
             overdraft_max=settings.overdraft_max if settings.on_exhausted == "finish" else 0,
@@ -106,6 +111,7 @@ class Admission:
             request = self._read(route, message)
             rate, provider = self._find(exchange, route, request)
             bounds = self._bound(exchange, request, rate)
+            await self._check_references(exchange, request, rate)
         except Refused:
             if exchange.standing is None:
                 await self.authenticate(exchange)  # a stranger learns nothing but that
@@ -122,7 +128,7 @@ class Admission:
         )
         return Forwarding(provider=provider, body=body, output_limit=limit, asked_for_usage=asks)
 
-    def forward_free(self, exchange: Exchange, message: http.Request) -> Forwarding:
+    async def forward_free(self, exchange: Exchange, message: http.Request) -> Forwarding:
         """Read a free request (a token count) and find its provider.
 
         Raises:
@@ -131,6 +137,7 @@ class Admission:
         route = _route_of(exchange)
         request = self._read(route, message)
         rate, provider = self._find(exchange, route, request)
+        await self._check_references(exchange, request, rate)  # the length of somebody else's conversation is not told either
         exchange.request, exchange.rate = request, rate
         renamed = rate.provider_model if rate.provider_model != request.model else None
         return Forwarding(provider=provider, body=rewrite_body(request, provider_model=renamed, include_usage=False, output_limit=None))
@@ -163,6 +170,14 @@ class Admission:
             return hold_bounds(request, [rate, *others], hold_output_tokens=settings.hold_output_tokens, server_tool_tokens=settings.server_tool_tokens)
         except UnknownModel as error:
             raise Refused(_unknown_model(error)) from None
+        except RequestRefused as error:
+            raise Refused(refusal_of(error)) from None
+
+    async def _check_references(self, exchange: Exchange, request: MeteredRequest, rate: Rate) -> None:
+        if not request.references and not request.sealed:
+            return
+        try:
+            await self._ownership.check(exchange, request, rate)
         except RequestRefused as error:
             raise Refused(refusal_of(error)) from None
 
@@ -224,7 +239,8 @@ def needs_usage_chunk(route: Route, request: MeteredRequest) -> bool:
 
 def refusal_of(error: RequestRefused) -> Refusal:
     """Return the refusal that a reader of requests has raised."""
-    return Refusal(status=error.status, code=error.code, message=error.message, details=error.details)
+    retry = error.status in {429, 503}
+    return Refusal(status=error.status, code=error.code, message=error.message, details=error.details, retry=retry, retry_after=5 if retry else None)
 
 
 def _unknown_model(error: UnknownModel) -> Refusal:

@@ -29,6 +29,7 @@ from ledger.errors import BalanceUnavailable, JournalUnavailable, LedgerError
 from ledger.journal import Pool, open_pool, record_rate_card
 from ledger.settlement import Settler
 from ledger.spool import Spool
+from ledger.stored_objects import StoredObjects
 from ledger.tokens import parse_token
 from metering.pricing import RateCard
 from telemetry.logs import log
@@ -68,7 +69,7 @@ async def assemble(settings: Settings, card: RateCard) -> AsyncIterator[Assembly
     pool = await open_pool(settings.database_url.get_secret_value())
     balances = Balances(redis, instance="")  # the supervisor has claimed the stores before it starts a gateway
     await _load(balances)
-    assembly = _build(settings, card, balances, LateJournal(pool, balances))
+    assembly = _build(settings, card, balances, pool)
     meeting = assembly.background.start(_meet_journal(pool, assembly.settler, card), name="journal")
     await asyncio.wait({meeting}, timeout=START_SECONDS_MAX)  # a database that hangs also hangs the cancelling of a question
     renewing = asyncio.create_task(assembly.settler.run(), name="settler")
@@ -113,11 +114,11 @@ async def _close(assembly: Assembly, renewing: "asyncio.Task[None]") -> None:
         log.error("charges_not_spooled", exc_info=True)
 
 
-def _build(settings: Settings, card: RateCard, balances: Balances, late: LateJournal) -> Assembly:
+def _build(settings: Settings, card: RateCard, balances: Balances, pool: Pool) -> Assembly:
     gateway_settings, ledger_settings, background = settings.gateway, settings.ledger, Background()
     providers = read_providers(settings.providers, gateway_settings)
-    admission = Admission(balances=balances, card=card, providers=providers, settings=ledger_settings)
-    settler = Settler(balances, Spool(settings.home / SPOOL_FOLDER), late, policy=admission.policy)
+    admission = Admission(balances=balances, objects=StoredObjects(pool, balances), card=card, providers=providers, settings=ledger_settings)
+    settler = Settler(balances, Spool(settings.home / SPOOL_FOLDER), LateJournal(pool, balances), policy=admission.policy)
     admission.use(settler)
     forward = ForwardGate(
         Map(providers.values(), settings.forward.tunnel),

@@ -190,7 +190,7 @@ class Gateway:
         if exchange.kind is Kind.FREE:
             if exchange.token is None or not self._quota.take(exchange.token.account):
                 raise Refused(quota_exhausted())
-            return self._admission.forward_free(exchange, flow.request)
+            return await self._admission.forward_free(exchange, flow.request)
         forwarding = await self._admission.admit(exchange, flow.request)
         self._lifecycle.watch(exchange)
         return forwarding

@@ -40,7 +40,7 @@ def error_object(dialect: Dialect | None, refusal: Refusal, *, request_id: str) 
         return {"type": "error", "error": error, "request_id": request_id}
     if dialect is Dialect.OPENAI:
         kind = _OPENAI_TYPES.get(status, "server_error" if status >= 500 else "invalid_request_error")
-        error = {"message": message, "type": kind, "param": None, "code": _OPENAI_CODES.get(status, refusal.code)}
+        error = {"message": message, "type": kind, "param": details.pop("field", None), "code": _OPENAI_CODES.get(status, refusal.code)}
         if details:
             error["details"] = details
         return {"error": error}
