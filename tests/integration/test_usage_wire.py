@@ -57,6 +57,36 @@ def test_a_connection_serves_one_request_after_the_other_refusals_included(runni
     assert seen == [good, bad, good, bad, good]
 
 
+def test_requests_that_do_not_wait_for_their_answers_are_served_in_their_order(running: Appliance, key: str) -> None:
+    bodies = [b'{"provider":"p","cost_usd":0,"input_tokens":%d}' % number for number in (1, 2, 4)]
+    sent = [head(key, f"Content-Length: {len(body)}") + body for body in bodies]
+    sent.insert(1, b"GET /healthz HTTP/1.1\r\nHost: t\r\n\r\n")
+    before = tokens(running, key)
+    with socket.create_connection(("127.0.0.1", running.control_port), timeout=20) as connection:
+        connection.sendall(b"".join(sent))
+        reader = connection.makefile("rb")
+        answers = [read_answer(reader) for _ in sent]
+
+    assert [status for status, _, _ in answers] == [200] * 4
+    assert [json.loads(answers[number][2])["tracked_tokens_mtd"] - before for number in (0, 2, 3)] == [1, 3, 7]
+
+
+def test_a_client_that_asks_first_is_told_to_go_on_and_one_of_old_is_answered_and_left(running: Appliance, key: str) -> None:
+    with socket.create_connection(("127.0.0.1", running.control_port), timeout=20) as connection:
+        reader = connection.makefile("rb")
+        connection.sendall(head(key, f"Content-Length: {len(EVENT)}", "Expect: 100-continue"))
+        told = reader.readline()
+        reader.readline()
+        connection.sendall(EVENT)
+        status, headers, _ = read_answer(reader)
+        connection.sendall((head(key, f"Content-Length: {len(EVENT)}") + EVENT).replace(b"HTTP/1.1", b"HTTP/1.0"))
+        old, old_headers, _ = read_answer(reader)
+        end = reader.read()
+
+    assert (told, status, "connection" in headers) == (b"HTTP/1.1 100 Continue\r\n", 200, False)
+    assert (old, old_headers["connection"], end) == (200, "close", b"")
+
+
 @pytest.mark.parametrize("line", ["Content-Length: abc", "Content-Length: -1", "Content-Length: 2\r\nContent-Length: 3"])
 @pytest.mark.parametrize("door", ["gateway_port", "control_port"])
 def test_a_length_that_is_none_is_refused_at_once(running: Appliance, key: str, line: str, door: str) -> None:
