@@ -55,7 +55,8 @@ def codex(connection: Connection) -> Recipe:
         exports = (("HTTPS_PROXY", connection.proxy_url), ("CODEX_CA_CERTIFICATE", connection.ca_file), ("CODEX_API_KEY", ANY_KEY))
         login = f"CODEX_API_KEY is read by `codex exec`; for the interactive program log in once with `printf {ANY_KEY} | codex login --with-api-key`."
         command = f"codex exec --model {connection.model} {ASKS_FOR_HI}"
-        notes = (login, PROXY_IS_INHERITED)
+        lists = "At its start Codex looks for a list of models at chatgpt.com, which is refused: that takes some seconds."
+        notes = (login, lists, PROXY_IS_INHERITED)
         return Recipe(client="codex", title="Codex", environment=exports, try_it=command, needs_certificate=True, notes=notes)
     # A header of ours instead of `env_key`: nothing has to be exported, and the token is no part of the URL, which Codex prints with every error.
     provider: dict[str, Value] = {
