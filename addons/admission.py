@@ -46,10 +46,17 @@ class Admission:
     """Authenticates, reads, prices and holds."""
 
     def __init__(
-        self, *, balances: Balances, objects: StoredObjects, card: RateCard, providers: Mapping[str, Provider], settings: LedgerSettings
-    ) -> None:  # fmt: skip
+        self,
+        *,
+        balances: Balances,
+        objects: StoredObjects,
+        card: RateCard,
+        providers: Mapping[str, Provider],
+        settings: LedgerSettings,
+        top_up_url: str,
+    ) -> None:
         self._balances, self._card, self._providers, self._settings = balances, card, providers, settings
-        self._ownership = Ownership(objects, self.authenticate)
+        self._ownership, self._top_up_url = Ownership(objects, self.authenticate), top_up_url
         self._settler: Settler | None = None
         self._policy = HoldPolicy(
             overdraft_max=settings.overdraft_max if settings.on_exhausted == "finish" else 0,
@@ -190,7 +197,9 @@ class Admission:
         except InsufficientFunds as error:
             exchange.balance_heard = error.balance
             tokens = affordable_output_tokens(bounds, error.available)
-            raise Refused(refusals.payment_required(required=error.required, available=error.available, affordable_tokens=tokens)) from None
+            raise Refused(
+                refusals.payment_required(required=error.required, available=error.available, affordable_tokens=tokens, top_up_url=self._top_up_url)
+            ) from None
         except TooManyRequests as error:
             exchange.balance_heard = error.balance
             raise Refused(refusals.too_many_requests(error.concurrent_max)) from None
@@ -203,6 +212,10 @@ class Admission:
         except BalanceUnavailable:
             await self._make_void(exchange)
             raise Refused(refusals.unavailable()) from None
+
+    def used_up(self, exchange: Exchange) -> Refusal:
+        """Return the last words of a stream that its account can pay no further."""
+        return refusals.balance_used_up(available=exchange.standing.available if exchange.standing else 0, top_up_url=self._top_up_url)
 
     async def _make_void(self, exchange: Exchange) -> None:
         """A hold was asked for and nothing answered: see to it that none stays behind."""

@@ -117,7 +117,10 @@ async def _close(assembly: Assembly, renewing: "asyncio.Task[None]") -> None:
 def _build(settings: Settings, card: RateCard, balances: Balances, pool: Pool) -> Assembly:
     gateway_settings, ledger_settings, background = settings.gateway, settings.ledger, Background()
     providers = read_providers(settings.providers, gateway_settings)
-    admission = Admission(balances=balances, objects=StoredObjects(pool, balances), card=card, providers=providers, settings=ledger_settings)
+    admission = Admission(
+        balances=balances, objects=StoredObjects(pool, balances), card=card, providers=providers, settings=ledger_settings,
+        top_up_url=f"{settings.origin}/dashboard",
+    )  # fmt: skip
     settler = Settler(balances, Spool(settings.home / SPOOL_FOLDER), LateJournal(pool, balances), policy=admission.policy)
     admission.use(settler)
     forward = ForwardGate(

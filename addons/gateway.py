@@ -22,7 +22,6 @@ from addons.headers import bearer_of, fault_of, wants_upgrade
 from addons.lifecycle import Lifecycle
 from addons.links import Links
 from addons.local_answers import FreeQuota, answer_locally, quota_exhausted
-from addons.refusals import Refusal
 from addons.resilience import Resilience
 from config.settings import GatewaySettings
 from ledger.tokens import new_request_id
@@ -253,11 +252,7 @@ class Gateway:
         """A stream has used up its hold."""
         exchange = exchange_of(flow)
         if exchange is not None and not await self._lifecycle.extend(exchange):
-            exchange.cut(self._exhausted(exchange))
-
-    def _exhausted(self, exchange: Exchange) -> Refusal:
-        available = exchange.standing.available if exchange.standing else 0
-        return refusals.payment_required(required=exchange.hold.amount if exchange.hold else 0, available=available, affordable_tokens=None)
+            exchange.cut(self._admission.used_up(exchange))
 
     async def _end_briefly(self, exchange: Exchange) -> None:
         if exchange.ending is None:

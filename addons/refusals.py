@@ -7,6 +7,7 @@ from typing import Any
 
 from mitmproxy import http
 
+from ledger.money import format_usdc
 from metering.classify import Dialect, Operation
 
 _ANTHROPIC_TYPES = {
@@ -99,14 +100,28 @@ def inactive_account(reason: str) -> Refusal:
     return Refusal(status=401, code="inactive_account", message=f"This api_token is not active ({reason}). Ask the operator, or register for a new one.")
 
 
-def payment_required(*, required: int, available: int, affordable_tokens: int | None) -> Refusal:
-    """402: the text says what is missing and, where a smaller answer would do, how large it may be."""
-    text = f"Insufficient balance: this request needs {required} microunits of USDC and {max(available, 0)} are available. Deposit USDC to go on"
-    details: dict[str, object] = {"required": required, "available": available}
+def payment_required(*, required: int, available: int, affordable_tokens: int | None, top_up_url: str) -> Refusal:
+    """402, in one line of a terminal: what is missing, how large a smaller answer may be where one would do, and where to pay in.
+
+    The address holds no api_token: clients print it, and their users paste it.
+    """
+    text = f"Insufficient balance: this request needs {format_usdc(required)} USDC and {format_usdc(max(available, 0))} is available"
+    details: dict[str, object] = {"required": required, "available": available, "top_up_url": top_up_url}
     if affordable_tokens:
-        text += f", or ask for at most {affordable_tokens} output tokens"
+        text += f"; at most {affordable_tokens} output tokens can be afforded"
         details["affordable_output_tokens"] = affordable_tokens
-    return Refusal(status=402, code="insufficient_balance", message=text + ".", details=details)
+    return Refusal(status=402, code="insufficient_balance", message=f"{text}. {_top_up(top_up_url)}", details=details)
+
+
+def balance_used_up(*, available: int, top_up_url: str) -> Refusal:
+    """402 in the middle of a stream: what came so far is charged, and no more comes."""
+    details = {"available": available, "top_up_url": top_up_url}
+    text = f"The balance is used up, so this answer ends here: {format_usdc(max(available, 0))} USDC is available."
+    return Refusal(status=402, code="insufficient_balance", message=f"{text} {_top_up(top_up_url)}", details=details)
+
+
+def _top_up(url: str) -> str:
+    return f"Deposit USDC to go on: {url}"  # at the end and without a full stop, so that a terminal makes a link of it
 
 
 def too_many_requests(limit: int) -> Refusal:

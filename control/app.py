@@ -137,6 +137,7 @@ ROUTES: Final[tuple[tuple[Endpoint, Handler], ...]] = (
     ),
     (Endpoint(path="/icon.svg", summary="What wallets show beside our name.", tag="paying", media_type="image/svg+xml"), pay_pages.icon),
     *USAGE_ROUTES,
+    (Endpoint(path="/dashboard", summary="Where the accounts' pages are.", tag="pages", media_type="text/html"), pages.dashboard_door),
     (Endpoint(path="/dashboard/{api_token}", summary="The account's page.", tag="pages", media_type="text/html"), pages.dashboard),
     (Endpoint(path="/pricing", summary="Prices for people.", tag="pages", media_type="text/html"), pages.price_page),
     (Endpoint(path="/.well-known/agent-service.json", summary="Service descriptor.", tag="descriptions"), descriptions.agent_service),

@@ -47,6 +47,21 @@ async def price_page(request: Request) -> Response:
     return html_page(context, "Level5 prices", *body)
 
 
+async def dashboard_door(request: Request) -> Response:
+    """Say where an account's page is: what asks for money links to here, without the token that opens it."""
+    context = context_of(request)
+    body = (
+        tag("h1", "Your Level5 account"),
+        tag("p", "Balance, transactions and how to pay in stand on the page of your account. Its address ends in your api_token:"),
+        tag("pre", f"{context.public_url}/dashboard/<api_token>"),
+        tag("p", "It is the part after /proxy/ of the base URL that your client is configured with, or the key that it sends. Keep it secret."),
+        tag("p", "With your deposit code alone, which is not secret, anybody can pay in for you:"),
+        tag("pre", f"{context.public_url}/pay/<deposit_code>"),
+        tag("p", "Prices: ", link("/pricing"), "."),
+    )
+    return html_page(context, "Level5 account", *body)
+
+
 async def dashboard(request: Request) -> Response:
     """Show an account to whoever has its token: balance, how to pay in, how to connect, the last lines."""
     context, text = context_of(request), request.path_params["api_token"]

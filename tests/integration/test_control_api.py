@@ -406,6 +406,14 @@ async def test_the_dashboard_shows_the_account_and_brings_nothing_from_elsewhere
     assert "Sandbox" not in page.text
 
 
+async def test_the_address_that_a_refusal_for_money_names_says_where_the_accounts_pages_are(control: Control) -> None:
+    page = await control.client.get("/dashboard")
+
+    assert page.status_code == 200
+    assert "http://127.0.0.1:8402/dashboard/&lt;api_token&gt;" in page.text
+    assert "/pay/&lt;deposit_code&gt;" in page.text
+
+
 async def test_an_unknown_dashboard_is_a_page_that_says_so(control: Control) -> None:
     page = await control.client.get("/dashboard/l5_1_" + "0" * 64)
 

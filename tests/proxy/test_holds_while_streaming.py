@@ -91,6 +91,8 @@ async def test_a_chat_stream_that_runs_dry_says_so_in_its_dialect(make_stage: Ma
     last = response.text.rstrip().rsplit("\n\n", 1)[-1]
     assert last.startswith('data: {"error":')
     assert "insufficient_quota" in last
+    assert "The balance is used up, so this answer ends here: 0.00" in last
+    assert f"Deposit USDC to go on: {stage.url}/dashboard" in last
     await stage.settled(account, charges=1)
 
 

@@ -51,7 +51,12 @@ async def test_an_empty_account_is_402_and_is_told_what_it_has(stage: Stage) -> 
     response = await stage.messages(account)
 
     assert response.status_code == 402
-    assert response.json()["error"]["type"] == "billing_error"
+    error = response.json()["error"]
+    assert error["type"] == "billing_error"
+    needed, link = error["details"]["required"], f"{stage.url}/dashboard"
+    assert error["message"] == f"Insufficient balance: this request needs 0.{needed:06d} USDC and 0.000000 is available. Deposit USDC to go on: {link}"
+    assert error["details"] == {"required": needed, "available": 0, "top_up_url": link}
+    assert account.api_token not in response.text
     assert response.headers["x-balance-remaining"] == "0"
     assert response.headers["x-should-retry"] == "false"
     assert "retry-after" not in response.headers
