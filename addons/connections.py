@@ -60,6 +60,12 @@ def refusal_before_request(status: int, code: str, message: str) -> bytes:
     return bytes(http1.assemble_response(response))
 
 
+def plain_failure(status: int) -> http.Response:
+    """Return an answer for a failure of a request that no hook has seen."""
+    body = b'{"error":{"code":"invalid_request","message":"The request could not be handled.","details":{}}}'
+    return http.Response.make(status, body, {"content-type": "application/json", "x-should-retry": "false"})
+
+
 class GatewayHttp1Server(Http1Server):
     """The client's side: capped heads, JSON refusals, the client's own wish to close kept although the header is stripped."""
 

@@ -25,6 +25,7 @@ from mitmproxy.proxy.layers.http._events import (
 from mitmproxy.proxy.layers.http._hooks import HttpRequestHeadersHook
 
 from addons.conduct import BODY, CONDUCT, Conduct, Interrupt, Level5ExtendHook, Level5RepeatHook, Level5SettleHook
+from addons.connections import plain_failure
 
 UNREAD_BODY_BYTES_MAX = 1024 * 1024  # of a refused request's body: more is not thrown away but cut
 UNREAD_BODY_SECONDS_MAX = 2.0
@@ -88,10 +89,15 @@ class GatewayStream(HttpStream):
             yield commands.RequestWakeup(UNREAD_BODY_SECONDS_MAX)
 
     def state_discard_request_body(self, event: events.Event) -> layer.CommandGenerator[None]:
-        if isinstance(event, RequestData):
-            self._unread += len(event.data)
-            if self._unread > UNREAD_BODY_BYTES_MAX:
+        self._unread += len(event.data) if isinstance(event, RequestData) else 0
+        too_much = self._unread > UNREAD_BODY_BYTES_MAX
+        if not self.flow.request.is_http2:
+            if too_much:
                 yield commands.CloseConnection(self.context.client)
+        elif too_much or isinstance(event, RequestEndOfMessage):  # only this request ends: the connection has others
+            if too_much:
+                yield SendHttp(ResponseProtocolError(self.stream_id, "nobody reads this", ErrorCode.CANCEL), self.context.client)
+            yield DropStream(self.stream_id)
 
     def make_server_connection(self) -> layer.CommandGenerator[bool]:
         connected = yield from super().make_server_connection()
@@ -292,9 +298,3 @@ def assert_response(flow: http.HTTPFlow) -> http.Response:
     if flow.response is None:
         raise RuntimeError("no answer where one was set")
     return flow.response
-
-
-def plain_failure(status: int) -> http.Response:
-    """Return an answer for a failure of a request that no hook has seen."""
-    body = b'{"error":{"code":"invalid_request","message":"The request could not be handled.","details":{}}}'
-    return http.Response.make(status, body, {"content-type": "application/json", "x-should-retry": "false"})

@@ -1,6 +1,7 @@
 """The forward door: agents that know only HTTPS_PROXY and our certificate, against the providers' own names."""
 
 import asyncio
+import contextlib
 import json
 import socket
 from collections.abc import AsyncIterator, Callable
@@ -104,6 +105,28 @@ async def test_a_client_that_hangs_up_is_charged_and_the_provider_let_go(stage: 
 
     [charge] = await stage.settled(account, charges=1)
     assert charge.estimated
+
+
+async def test_a_body_that_is_too_large_ends_its_own_request_and_no_other_of_the_connection(make_stage: Callable[..., Any]) -> None:
+    stage = await make_stage(gateway={"body_bytes_max": 100_000})
+    account, events, begun = await stage.open_account(), message_events(words=3), asyncio.Event()
+
+    async def begin(asked: Asked, writer: asyncio.StreamWriter) -> None:
+        writer.write(stream_head() + chunk(events[0]))
+        await begun.wait()
+        writer.write(b"".join(chunk(one) for one in events[1:]) + b"0\r\n\r\n")
+
+    stage.provider.script = begin
+    async with stage.through(account, http2=True) as client, client.stream("POST", MESSAGES, json=BODY | {"stream": True}) as response:
+        refused = await client.post(MESSAGES, content=b"x" * 200_000)
+        with contextlib.suppress(httpx.HTTPError):  # the answer is there, but this client goes on sending and may not look
+            await client.post(MESSAGES, content=b"x" * 4_000_000)
+        begun.set()
+        received = await response.aread()
+
+    assert refused.status_code == 413
+    assert received == b"".join(events)
+    await stage.settled(account, charges=1)
 
 
 # Tokens
@@ -231,6 +254,7 @@ async def test_an_idle_tunnel_does_not_keep_a_worker_from_stopping(stage: Stage)
     async with stage.through(account) as client, stage.through(account, http2=True) as other:
         assert (await client.post(MESSAGES, json=BODY)).status_code == 200
         assert (await other.post(MESSAGES, json=BODY)).status_code == 200
+        assert (await other.post("https://api.anthropic.com/v1/files", json=BODY)).status_code == 404
         assert len(stage.master.proxyserver.connections) == 2
 
         async with asyncio.timeout(3):
