@@ -42,8 +42,8 @@ test-unit: $(VENV)/.project ## tests that open no socket
 test-integration: $(VENV)/.project ## tests on a real Postgres, Valkey and gateway
 	$(BIN)/python -m pytest -q $(PARALLEL) tests/integration tests/proxy tests/faults $(TEST_FLAGS)
 
-test-clients: $(VENV)/.project python-clients npm-clients ## real clients through a sandbox, coding agents included (needs npm)
-	$(BIN)/python -m pytest -q $(PARALLEL) -m "clients or not clients" tests/clients $(TEST_FLAGS)
+test-clients: $(VENV)/.project python-clients npm-clients ## the clients that `make test` leaves out: those of npm, coding agents among them, and slow ones
+	$(BIN)/python -m pytest -q $(PARALLEL) -m clients tests/clients $(TEST_FLAGS)
 
 python-clients: $(PYTHON_CLIENTS:%=$(CLIENTS)/%/.made)
 
