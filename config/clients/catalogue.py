@@ -22,6 +22,8 @@ RECIPES: dict[str, Callable[[Connection], Recipe]] = {
     "langchain": libraries.langchain,
     "pydantic-ai": libraries.pydantic_ai,
 }
+LOOPBACK = ("127.", "localhost:", "[::1]:")
+UNENCRYPTED = "The api_token travels to the proxy unencrypted: use it across networks that you trust only, or the base URL with https."
 # What a client is given where nobody names a model: the dialect it speaks best decides.
 CLIENT_MODELS: dict[str, tuple[Provider, str]] = {
     "codex": ("openai", "gpt-5.3-codex"),
@@ -46,7 +48,10 @@ def recipe_for(client: str, connection: Connection) -> Recipe:
         raise NotConnected(f"no client {client!r} is known; choose one of {', '.join(RECIPES)}")
     if connection.door is Door.FORWARD and connection.provider == "openrouter":
         raise NotConnected(f"{connection.model} is OpenRouter's: a client would have to be pointed at openrouter.ai for the proxy to see it; use the base URL")
-    return RECIPES[client](connection)
+    recipe = RECIPES[client](connection)
+    if connection.by_proxy and not connection.forward.startswith(LOOPBACK):
+        return replace(recipe, notes=(*recipe.notes, UNENCRYPTED))
+    return recipe
 
 
 def plain_recipe(client: str, connection: Connection) -> Recipe:

@@ -49,6 +49,7 @@ class House:
     empty: Account
     funded: Account
     seen: int = field(default=0)
+    refused_before: int = field(default=0)
 
     @property
     def provider_url(self) -> str:
@@ -57,6 +58,7 @@ class House:
     def begin(self) -> None:
         """Forget what happened before this test."""
         CLIENT.delete(f"{self.provider_url}/_sandbox/requests").raise_for_status()
+        self.refused_before += self.refusals()
         self.seen = max((row["id"] for row in self.appliance.transactions(self.funded, limit="1")), default=0)
 
     def script(self, line: str, times: int = 1) -> None:
@@ -77,6 +79,14 @@ class House:
             time.sleep(0.05)
         rows = self.appliance.transactions(self.funded, limit="200")
         return [row for row in reversed(rows) if row["id"] > self.seen]
+
+    def refusals(self) -> int:
+        """Return how many requests of this test were refused for want of money."""
+        lines = [json.loads(line) for log in self.logs() for line in log.read_text().splitlines() if '"request_refused"' in line]
+        return sum(1 for line in lines if line["status"] == 402) - self.refused_before
+
+    def logs(self) -> list[Path]:
+        return sorted((self.appliance.home / "sandbox" / "logs").glob("gateway*"))
 
     def price(self, visit: Visit) -> int:
         """Return what a visit costs by the published prices, rounded up once."""
@@ -115,8 +125,13 @@ def running_house(store_home: Path) -> Iterator[House]:
         if answer.status_code == 200:
             certificate.write_text(answer.text)
         pricing = CLIENT.get(f"{made.url}/v1/pricing").raise_for_status().json()["pricing"]
-        yield House(appliance=made, certificate=certificate, pricing=pricing, empty=made.register(), funded=made.register("50"))
+        house = House(appliance=made, certificate=certificate, pricing=pricing, empty=made.register(), funded=made.register("50"))
+        yield house
         made.verify()
+        written = "".join(log.read_text() for log in house.logs())
+        assert '"request_settled"' in written or not house.seen
+        assert house.funded.api_token not in written
+        assert house.empty.api_token not in written
 
 
 @pytest.fixture

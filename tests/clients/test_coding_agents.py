@@ -21,6 +21,7 @@ class Agent:
     model: str
     command: tuple[str, ...]
     calls_of_a_turn: int = 1
+    tries_when_empty: int = 1
 
     def run(self, home: UserHome) -> Finished:
         program, *arguments = self.command
@@ -28,12 +29,12 @@ class Agent:
 
 
 CLAUDE_CODE = Agent("claude-code", "claude-sonnet-4-6", ("claude", "-p", "say hi"))
-CODEX = Agent("codex", "gpt-5.3-codex", ("codex", "exec", "--skip-git-repo-check", "--model", "gpt-5.3-codex", "say hi"))
+CODEX = Agent("codex", "gpt-5.3-codex", ("codex", "exec", "--skip-git-repo-check", "--model", "gpt-5.3-codex", "say hi"), tries_when_empty=6)
 # A first turn has its title written beside it, by one more request.
 OPENCODE_CLAUDE = Agent(
-    "opencode", "claude-sonnet-4-6", ("opencode", "run", "--model", "anthropic/claude-sonnet-4-6", "say hi"), calls_of_a_turn=2
+    "opencode", "claude-sonnet-4-6", ("opencode", "run", "--model", "anthropic/claude-sonnet-4-6", "say hi"), calls_of_a_turn=2, tries_when_empty=2
 )  # fmt: skip
-OPENCODE_GPT = Agent("opencode", "gpt-5.2", ("opencode", "run", "--model", "openai/gpt-5.2", "say hi"), calls_of_a_turn=2)
+OPENCODE_GPT = Agent("opencode", "gpt-5.2", ("opencode", "run", "--model", "openai/gpt-5.2", "say hi"), calls_of_a_turn=2, tries_when_empty=2)
 AGENTS = [CLAUDE_CODE, CODEX, OPENCODE_CLAUDE, OPENCODE_GPT]
 
 
@@ -67,6 +68,7 @@ def test_an_empty_account_is_told_what_is_missing(house: House, agent: Agent, tu
     assert done.code == 1, done.shown
     assert "available" in done.shown
     assert house.empty.api_token not in done.shown
+    assert house.refusals() == agent.tries_when_empty
     house.require_exact_charges(upstream_calls=0)
 
 

@@ -7,6 +7,7 @@ import pytest
 from config.clients.connection import Door
 from tests.clients.conftest import GREETING, House, python_of
 from tests.clients.homes import UserHome
+from tests.fakes.appliance import CLIENT
 
 
 @pytest.fixture
@@ -53,6 +54,7 @@ def test_llm_shows_that_the_balance_is_used_up(house: House, home: UserHome) -> 
     assert done.code == 1
     assert "402" in done.shown
     assert "available" in done.shown
+    assert house.refusals() == 1
     house.require_exact_charges(upstream_calls=0)
 
 
@@ -109,6 +111,7 @@ def test_aider_shows_that_the_balance_is_used_up_with_each_of_its_tries(house: H
 
     assert "available" in " ".join(done.shown.split())
     assert "Retrying" in done.shown
+    assert house.refusals() == 9
     house.require_exact_charges(upstream_calls=0)
 
 
@@ -136,3 +139,16 @@ def test_aider_repeats_a_stream_that_broke_off_and_both_are_charged(house: House
     assert (broken.ended, whole.ended) == ("cut", "complete")
     assert (first["estimated"], second["estimated"]) == (True, False)
     assert second["usdc_amount"] == -house.price(whole)
+
+
+def test_an_account_gets_a_token_of_its_own_for_each_client(house: House) -> None:
+    operator = house.appliance
+
+    said = operator.ask("connect", "codex", house.funded.deposit_code)
+
+    [made] = [token for token in operator.ask("tokens", "list", house.funded.deposit_code) if token["name"] == "codex"]
+    assert said["files"][0]["text"].count(said["api_token"]) == 1
+    assert CLIENT.get(f"{operator.url}/proxy/{said['api_token']}/balance").status_code == 200
+    operator.run("tokens", "revoke", made["token_id"])
+    assert CLIENT.post(f"{operator.url}/v1/responses", headers={"authorization": f"Bearer {said['api_token']}"}, json={}).status_code == 401
+    assert operator.balance(house.funded)["is_active"] is True

@@ -80,6 +80,7 @@ def test_an_empty_account_is_told_so_at_once(house: House, door: Door, library: 
     assert "402" in turn.error or "Insufficient" in turn.error
     assert "available" in turn.error
     assert connection.token not in turn.error
+    assert house.refusals() == 1
     house.require_exact_charges(upstream_calls=0)
 
 

@@ -101,6 +101,7 @@ def test_an_empty_account_is_told_so_at_once(house: House, door: Door, library: 
 
     assert turn.error is not None
     assert "available" in turn.error
+    assert house.refusals() == 1
     house.require_exact_charges(upstream_calls=0)
 
 

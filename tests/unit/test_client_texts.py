@@ -102,6 +102,15 @@ def test_what_cannot_work_is_refused_with_what_would() -> None:
         recipe_for("emacs", BASE)
 
 
+@pytest.mark.parametrize("client", BY_PROXY)
+def test_a_token_that_would_cross_a_network_in_the_clear_is_warned_of(client: str) -> None:
+    near = replace(PROXIED, forward="127.0.0.1:8403")
+
+    assert "unencrypted" in as_terminal(plain_recipe(client, PROXIED), PROXIED)
+    assert "unencrypted" not in as_terminal(plain_recipe(client, near), near)
+    assert "unencrypted" not in as_terminal(plain_recipe(client, BASE), BASE)
+
+
 def test_cursor_is_told_that_only_a_public_address_can_work() -> None:
     private = replace(BASE, origin="http://127.0.0.1:8402")
 
