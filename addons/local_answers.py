@@ -2,21 +2,19 @@
 
 import json
 import time
-from collections.abc import Iterable
 from typing import Any
 
 from mitmproxy import http
 
+from addons.model_lists import describe_model, list_models
 from addons.refusals import Refusal, make_answer
 from ledger.entries import RequestId
-from metering.classify import Dialect, Operation, Route
+from metering.classify import Dialect, Operation, RequestRefused, Route
 from metering.pricing import RateCard
-from metering.rates import Rate, UnknownModel
+from metering.rates import UnknownModel
 
 FREE_PER_MINUTE = 120  # forwarded token counts of one account, per worker
 ACCOUNTS_MAX = 10_000
-RELEASED = "2025-01-01T00:00:00Z"  # neither dialect can do without a date, and the rate card has none
-RELEASED_SECONDS = 1735689600
 
 
 def answer_locally(route: Route, card: RateCard, *, dialect: Dialect, request_id: RequestId, balance: int | None) -> http.Response:
@@ -24,29 +22,18 @@ def answer_locally(route: Route, card: RateCard, *, dialect: Dialect, request_id
     if route.operation is Operation.PROBE:
         return http.Response.make(200, b"{}", {"content-type": "application/json", "x-request-id": request_id})
     if route.operation is Operation.LIST_MODELS:
-        offered = (rate for rate in card.all() if route.provider in {None, rate.provider})
-        return _json(list_of(offered, dialect), request_id=request_id, balance=balance)
+        offered = [rate for rate in card.all() if route.provider in {None, rate.provider}]
+        try:
+            return _json(list_models(offered, dialect, query=route.query), request_id=request_id, balance=balance)
+        except RequestRefused as error:
+            refusal = Refusal(status=error.status, code=error.code, message=error.message, details=error.details)
+            return make_answer(dialect, refusal, request_id=request_id, balance=balance)
     try:
         rate = card.find(route.model or "", provider=route.provider)
     except UnknownModel as error:
         refusal = Refusal(status=404, code="model_not_found", message="No such model is offered here.", details={"near": list(error.near)})
         return make_answer(dialect, refusal, request_id=request_id, balance=balance)
-    return _json(_model(rate, dialect), request_id=request_id, balance=balance)
-
-
-def list_of(rates: Iterable[Rate], dialect: Dialect) -> dict[str, Any]:
-    """Return the priced models as the dialect lists them."""
-    models = [_model(rate, dialect) for rate in rates]
-    if dialect is Dialect.ANTHROPIC:
-        ids = [model["id"] for model in models]
-        return {"data": models, "has_more": False, "first_id": ids[0] if ids else None, "last_id": ids[-1] if ids else None}
-    return {"object": "list", "data": models}
-
-
-def _model(rate: Rate, dialect: Dialect) -> dict[str, Any]:
-    if dialect is Dialect.ANTHROPIC:
-        return {"type": "model", "id": rate.model, "display_name": rate.model, "created_at": RELEASED}
-    return {"id": rate.model, "object": "model", "created": RELEASED_SECONDS, "owned_by": rate.provider}
+    return _json(describe_model(rate, dialect), request_id=request_id, balance=balance)
 
 
 def _json(body: dict[str, Any], *, request_id: RequestId, balance: int | None) -> http.Response:

@@ -3,6 +3,7 @@
 import asyncio
 import json
 
+import anthropic
 import httpx
 import pytest
 
@@ -85,6 +86,33 @@ async def test_the_priced_models_are_listed_in_both_dialects(stage: Stage) -> No
     assert (none.status_code, stranger.status_code) == (404, 401)
     assert openai.headers["x-balance-remaining"] == "10000000"
     assert stage.provider.asked == []
+
+
+async def test_the_models_are_paged_as_anthropics_clients_page(stage: Stage) -> None:
+    account = await stage.open_account()
+    client = anthropic.AsyncAnthropic(base_url=f"{stage.url}/proxy/{account.api_token}", api_key="unused")
+    whole = (await stage.client.get(f"{stage.url}/proxy/{account.api_token}/v1/models", headers={"anthropic-version": "2023-06-01"})).json()["data"]
+
+    page = await client.models.list(limit=100)
+    ids = [model.id async for model in page]
+    before = await client.models.list(limit=2, before_id=ids[3])
+    url = f"{stage.url}/proxy/{account.api_token}/v1/models?"
+    refused = [await stage.client.get(url + query, headers={"anthropic-version": "1"}) for query in ("limit=0", "limit=x", "limit=1001", "after_id=none")]
+
+    assert ids == [model["id"] for model in whole]
+    assert ([model.id for model in before.data], before.has_more) == (ids[1:3], True)
+    assert [(one.status_code, one.json()["error"]["type"]) for one in refused] == [(400, "invalid_request_error")] * 4
+
+
+async def test_openrouters_models_are_listed_as_it_does_with_the_price_that_is_charged(stage: Stage) -> None:
+    account = await stage.open_account()
+
+    listed = (await stage.client.get(f"{stage.url}/proxy/{account.api_token}/api/v1/models")).json()["data"]
+
+    [model] = [one for one in listed if one["id"] == "qwen3-max"]
+    assert model["pricing"] == {"prompt": "0.00000132", "completion": "0.0000066", "input_cache_read": "0.000000264"}
+    assert model["context_length"] == 262_144
+    assert all(one["id"] != "gpt-4o" for one in listed)
 
 
 async def test_a_probe_of_the_bare_base_is_200(stage: Stage) -> None:
