@@ -50,7 +50,9 @@ class _TrailerBlind:
 
 
 def _closes_connection(message: http.Request | http.Response) -> bool:
-    return bool(http1.connection_close(message.http_version, message.headers))
+    """Tell whether a message says that its connection ends with it, in whatever case: mitmproxy knows small letters only."""
+    wishes = {wish.strip() for wish in message.headers.get("connection", "").lower().split(",")}
+    return "close" in wishes or (message.http_version in {"HTTP/1.0", "HTTP/0.9"} and "keep-alive" not in wishes)
 
 
 def refusal_before_request(status: int, code: str, message: str) -> bytes:
@@ -184,7 +186,9 @@ class GatewayHttp1Client(Http1Client):
 
     def mark_done(self, *, request: bool = False, response: bool = False) -> layer.CommandGenerator[None]:
         both = (self.request_done or request) and (self.response_done or response)
-        if both and (self._close_after or (self._reader is not None and self._reader.until_eof)):
+        # Streams of an HTTP/2 client run side by side, so that none finds a connection that another has left: it would only be held open.
+        is_of_stream = self.context.client.alpn == b"h2"
+        if both and (self._close_after or is_of_stream or (self._reader is not None and self._reader.until_eof)):
             self.request_done = self.response_done = True
             yield commands.CloseConnection(self.conn)
             self.state = self.done

@@ -2,7 +2,7 @@
 # mitmproxy leaves parts of itself untyped.
 """mitmproxy's HTTP layer with our streams and connections, and interrupts that find their stream."""
 
-from mitmproxy.connection import Server
+from mitmproxy.connection import ConnectionState, Server
 from mitmproxy.proxy import events, layer
 from mitmproxy.proxy.layers.http import GetHttpConnection, HttpLayer, RegisterHttpConnection
 
@@ -18,9 +18,21 @@ class GatewayLayer(HttpLayer):
         if isinstance(event, Interrupt):
             yield from self._route_interrupt(event)
             return
+        if isinstance(event, events.ConnectionClosed) and isinstance(event.connection, Server) and self._is_forgotten(event.connection):
+            return
         if isinstance(event, events.Start) and self.context.client.alpn != b"h2":
             self.connections.setdefault(self.context.client, GatewayHttp1Server(self.context.fork()))
         yield from super()._handle_event(event)
+
+    def _is_over(self, connection: Server) -> bool:
+        if connection in self.waiting_for_establishment:
+            return False
+        return bool(connection.error) or (
+            connection.state is ConnectionState.CLOSED and all(stream.context.server is not connection for stream in self.streams.values())
+        )
+
+    def _is_forgotten(self, connection: Server) -> bool:
+        return connection not in self.connections and connection != self.context.server
 
     def _route_interrupt(self, event: Interrupt) -> layer.CommandGenerator[None]:
         for stream in list(self.streams.values()):
@@ -33,9 +45,9 @@ class GatewayLayer(HttpLayer):
         yield from self.event_to_child(self.streams[stream_id], events.Start())
 
     def get_connection(self, event: GetHttpConnection, *, reuse: bool = True) -> layer.CommandGenerator[None]:
-        # A failed connect is remembered by mitmproxy and would answer the next request too.
+        # mitmproxy forgets no connection: a failed one would answer the next request too, and an HTTP/2 client leaves one for each of its requests.
         for connection in list(self.connections):
-            if isinstance(connection, Server) and connection.error and connection not in self.waiting_for_establishment:
+            if isinstance(connection, Server) and self._is_over(connection):
                 del self.connections[connection]
         yield from super().get_connection(event, reuse=reuse)
 

@@ -11,6 +11,7 @@ import anthropic
 import httpx
 import openai
 import pytest
+from mitmproxy.proxy.layers.http import HttpLayer
 
 from addons.drain import drain
 from ledger.tokens import mint_token, parse_token
@@ -75,6 +76,21 @@ async def test_many_streams_of_one_http2_connection_run_side_by_side(stage: Stag
 
     assert [response.content for response in answers] == [b"".join(events)] * 12
     await stage.settled(account, charges=12)
+
+
+async def test_an_http2_connection_serves_any_number_of_requests_and_leaves_none_of_its_own_open(stage: Stage, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("addons.links.STREAMS_PER_CLIENT_MAX", 2)
+    account = await stage.open_account(100_000_000)
+
+    async with stage.through(account, http2=True) as client:
+        for _ in range(6):
+            assert (await client.post(MESSAGES, json=BODY)).status_code == 200
+        [handler] = stage.master.proxyserver.connections.values()
+        layer = next(one for one in handler.layer.context.layers if isinstance(one, HttpLayer))
+        assert len(layer.connections) <= 3
+        assert layer.streams == {}
+
+    await stage.settled(account, charges=6)
 
 
 @every_path
