@@ -1,6 +1,7 @@
 """The forward door against those who would like to go elsewhere, for nothing, or as somebody else."""
 
 import asyncio
+import socket
 import ssl
 from collections.abc import Callable
 from typing import Any
@@ -318,3 +319,21 @@ async def test_nothing_is_dialled_that_is_not_configured_whatever_a_request_says
     assert answer.startswith(b"HTTP/1.1 502")
     assert stage.provider.connections == 0
     await stage.settled(account, charges=0)
+
+
+async def test_a_client_that_was_not_given_the_certificate_is_named_in_the_log(stage: Stage, capsys: pytest.CaptureFixture[str]) -> None:
+    def trust_nobody() -> None:
+        with socket.create_connection(("127.0.0.1", stage.settings.forward.port), timeout=5) as plain:
+            plain.sendall(f"CONNECT {HOST}:443 HTTP/1.1\r\n\r\n".encode())
+            assert plain.recv(1000).startswith(b"HTTP/1.1 200")
+            ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT).wrap_socket(plain, server_hostname=HOST)
+
+    with pytest.raises(ssl.SSLCertVerificationError):
+        await asyncio.to_thread(trust_nobody)
+
+    said = ""
+    async with asyncio.timeout(5):
+        while "client_does_not_trust_us" not in said:
+            said += capsys.readouterr().out
+            await asyncio.sleep(0.01)
+    assert HOST in said
