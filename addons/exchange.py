@@ -220,12 +220,12 @@ class Exchange:
         self.unsendable = self.sent_at is None
 
     def reads_on(self) -> bool:
-        """The client has left: go on reading where the answer does not show figures or output yet."""
+        """The client has left: go on reading where the answer does not show what is being written."""
         self.client_left = True
         if self.kind is not Kind.BILLED or self.sent_at is None or self.ending is not None or self.stopped:
             return False
         hidden = self.bounds is not None and self.bounds.hidden
-        shown = self.shows_output and self.meter is not None and self.meter.shows_figures
+        shown = self.shows_output and self.meter is not None and self.meter.shows_output
         if shown and not hidden:
             return False
         self.reading_on = True

@@ -71,9 +71,9 @@ class Meter:
         return self._tally.terminal_complete or (self._over and self.ended_whole())
 
     @property
-    def shows_figures(self) -> bool:
-        """True once output or figures have been seen."""
-        return self.output_bytes > 0 or self.checkpoint() is not None
+    def shows_output(self) -> bool:
+        """True once output has been seen, while the model does not reason unseen."""
+        return self._tally.output_bytes > 0 and not self._tally.reasons_unseen
 
     @property
     def output_bytes(self) -> int:

@@ -17,7 +17,7 @@ from metering.usage import UnreadableUsage, as_object, as_text, count, count_or_
 NEUTRAL_GEOS = frozenset({"", "global", "not_available"})
 # Patterns that begin with one and the same character are searched faster than several words.
 _WORDS = re.compile(rb'"(?:message_(?:start|delta|stop)|error)"')
-_FRAMES = re.compile(rb'"(?:content_block_start|thinking|signature)"')
+_FRAMES = re.compile(rb'"(?:content_block_st(?:art|op)|thinking|signature)"')
 _THINKING = re.compile(rb'"thinking"' + STRING)
 _SIGNATURE = re.compile(rb'"signature"' + STRING)
 TOKENS_AROUND_BLOCK = 4
@@ -154,6 +154,12 @@ class AnthropicMeter(Meter):
         self.hidden_tokens += TOKENS_AROUND_BLOCK * block.count(b'"content_block_start"') + TOKENS_AROUND_TOOL_CALL * block.count(b'tool_use"')
         self._thinking_bytes += sum(map(len, _THINKING.findall(block)))
         self._signature_bytes += sum(map(len, _SIGNATURE.findall(block)))
+        begun, ended = block.rfind(b'"content_block_start"'), block.rfind(b'"content_block_stop"')
+        if begun > ended:
+            # A summary of thinking, or nothing, is shown while it goes on: how much it was, only its signature tells.
+            self.reasons_unseen = b'thinking"' in block[begun:]
+        elif ended >= 0:
+            self.reasons_unseen = False
 
     def output_seen(self) -> bool:
         """Tell whether any output has come; a signature is that of thinking, shown or not."""

@@ -28,6 +28,11 @@ class Tally(ABC):
         """Bytes of visible output that have come."""
         return 0
 
+    @property
+    def reasons_unseen(self) -> bool:
+        """True while the model may be writing what the answer does not show."""
+        return False
+
     @abstractmethod
     def feed(self, chunk: bytes) -> None:
         """Take in the next bytes of the answer, cut anywhere."""
@@ -53,6 +58,11 @@ class MeteredTally(Tally):
     def output_bytes(self) -> int:
         """Bytes of visible output that have come."""
         return self.meter.output_bytes
+
+    @property
+    def reasons_unseen(self) -> bool:
+        """True while the model may be writing what the answer does not show."""
+        return self.meter.reasons_unseen
 
     def exact(self) -> Usage | None:
         """Return the provider's closing figures, if they are in and can be read."""

@@ -58,10 +58,12 @@ class Meter(ABC):
     """Reads the events of one dialect. `final` tells that the closing figures are in.
 
     `output` finds the texts in which a model's output shows; `output_bytes` and `deltas` count
-    them, `hidden_tokens` what a model writes around them (tool calls, ends of turns).
+    them, `hidden_tokens` what a model writes around them (tool calls, ends of turns). `reasons_unseen`
+    tells that the model may just be writing what the answer does not show.
     """
 
     output: re.Pattern[bytes]
+    reasons_unseen = False
 
     def __init__(self, terms: Terms) -> None:
         self.terms = terms
