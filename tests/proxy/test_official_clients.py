@@ -133,3 +133,20 @@ async def test_the_clients_list_models_and_count_tokens(simulated: Stage) -> Non
     assert "gpt-4o" in others
     assert counted.input_tokens > 0
     await simulated.settled(account, charges=0)
+
+
+async def test_openais_client_continues_its_own_response_and_nobody_elses(simulated: Stage) -> None:
+    maker, other = await simulated.open_account(), await simulated.open_account()
+    first = await gpt(simulated, maker).responses.create(model="gpt-4o", input="three little words", max_output_tokens=200)
+
+    again = await gpt(simulated, maker).responses.create(model="gpt-4o", input="go on", previous_response_id=first.id, max_output_tokens=200)
+    items: Any = [{"type": "item_reference", "id": item.id} for item in again.output]
+    by_items = await gpt(simulated, maker).responses.create(model="gpt-4o", input=[*items, *says("go on")], max_output_tokens=200)
+    with pytest.raises(openai.NotFoundError) as refused:
+        await gpt(simulated, other).responses.create(model="gpt-4o", input="go on", previous_response_id=first.id)
+
+    assert again.previous_response_id == first.id
+    assert by_items.status == "completed"
+    assert (refused.value.code, refused.value.param) == ("previous_response_not_found", "previous_response_id")
+    await simulated.settled(maker, charges=3)
+    await simulated.settled(other, charges=0)
