@@ -2,6 +2,7 @@
 
 import json
 import os
+import random
 import shutil
 import signal
 import socket
@@ -20,15 +21,26 @@ import httpx
 from tests.fakes.commands import run_command
 
 START_SECONDS_MAX = 60.0
+PORTS = (12_000, 32_000)
 CLIENT = httpx.Client(timeout=30, verify=False)  # plain HTTP on loopback; a TLS context for each call is slow
 
 
 def free_ports(count: int) -> list[int]:
-    """Return ports that nothing listens on now; all are held open together so that none repeats."""
-    sockets = [socket.socket() for _ in range(count)]
+    """Return ports that nothing listens on now; all are held open together so that none repeats.
+
+    They lie below those that the kernel gives out by itself, or a server of another test on port 0 could take one before the
+    appliance has it, and answer in its place.
+    """
+    sockets: list[socket.socket] = []
     try:
-        for one in sockets:
-            one.bind(("127.0.0.1", 0))
+        while len(sockets) < count:
+            one = socket.socket()
+            try:
+                one.bind(("127.0.0.1", random.randrange(*PORTS)))
+            except OSError:
+                one.close()
+            else:
+                sockets.append(one)
         return [one.getsockname()[1] for one in sockets]
     finally:
         for one in sockets:
