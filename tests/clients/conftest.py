@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 import subprocess
 import time
 from collections.abc import Callable, Iterator
@@ -87,6 +88,13 @@ class House:
 
     def logs(self) -> list[Path]:
         return sorted((self.appliance.home / "sandbox" / "logs").glob("gateway*"))
+
+    def require_told_what_is_missing(self, shown: str) -> None:
+        """Fail unless a user reads what was needed, what is there and where to top up, and nothing secret."""
+        text = " ".join(shown.split())  # terminals break lines anywhere
+        assert re.search(r"needs \d+\.\d+ USDC and 0\.000000 is available", text), shown
+        assert f"{self.appliance.url}/dashboard" in text, shown
+        assert self.empty.api_token not in text
 
     def price(self, visit: Visit) -> int:
         """Return what a visit costs by the published prices, rounded up once."""

@@ -66,8 +66,7 @@ def test_an_empty_account_is_told_what_is_missing(house: House, agent: Agent, tu
     done = turn(empty=True)
 
     assert done.code == 1, done.shown
-    assert "available" in done.shown
-    assert house.empty.api_token not in done.shown
+    house.require_told_what_is_missing(done.shown)
     assert house.refusals() == agent.tries_when_empty
     house.require_exact_charges(upstream_calls=0)
 

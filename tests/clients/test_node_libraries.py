@@ -100,7 +100,7 @@ def test_an_empty_account_is_told_so_at_once(house: House, door: Door, library: 
     turn = ask(library, connection_of(house, library, door, empty=True))
 
     assert turn.error is not None
-    assert "available" in turn.error
+    house.require_told_what_is_missing(turn.error)
     assert house.refusals() == 1
     house.require_exact_charges(upstream_calls=0)
 
