@@ -215,6 +215,8 @@ class Lane(layer.Layer):
             else:
                 if isinstance(command, commands.RequestWakeup):
                     self._wakeups.add(command)
+                elif isinstance(command, commands.CloseConnection) and command.connection is self._provider:
+                    self._provider = None  # it refuses an answer's head: nothing more is read, and the connection is no longer ours to give
                 yield command
         if stream is not self._stream:
             self._done.append(stream)
@@ -283,25 +285,31 @@ class Lane(layer.Layer):
             yield commands.CloseConnection(provider)
 
     def _read_provider(self, data: bytes) -> Commands:
-        answer, provider = self._answer, self._provider
+        answer, provider, fault = self._answer, self._provider, None
         try:
             answer.feed(data)
         except ValueError as error:
-            if not answer.complete:
-                yield from self._provider_failed(str(error))
-                return
+            fault = None if answer.complete else str(error)
         if answer.head is None:
             self._answer_bytes += len(data)
-            if self._answer_bytes > PROVIDER_HEAD_BYTES_MAX:
-                yield from self._provider_failed("the head of the answer is too long")
-            return
-        if not self._answer_head_told:
+            if fault is None and self._answer_bytes > PROVIDER_HEAD_BYTES_MAX:
+                fault = "the head of the answer is too long"
+        else:
+            yield from self._pass_answer_on(answer)
+        if self._provider is not provider:
+            return  # the stream was cut meanwhile
+        if fault is not None:
+            yield from self._provider_failed(fault)
+        elif answer.complete:
+            yield from self._answer_ended()
+
+    def _pass_answer_on(self, answer: AnswerReader) -> Commands:
+        """Tell the stream what has been read, also of an answer that goes wrong afterwards: it counts what came before."""
+        if answer.head is not None and not self._answer_head_told:
             self._answer_head_told = True
             yield from self._tell(ResponseHeaders(self._stream_id, answer.head, answer.complete and not answer.has_body))
         if body := answer.take_body():
             yield from self._tell(ResponseData(self._stream_id, body))
-        if answer.complete and self._provider is provider:  # else the stream was cut meanwhile
-            yield from self._answer_ended()
 
     def _answer_ended(self) -> Commands:
         self._answer.let_go()

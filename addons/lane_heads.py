@@ -19,6 +19,7 @@ _NOT_HERE: Final = frozenset({b"transfer-encoding", b"expect", b"upgrade", b"te"
 _CONNECTION_WISHES: Final = {b"keep-alive": False, b"close": True}
 INTERIM_MAX: Final = 8  # 1xx answers in a row that are waved through
 _FRAMING: Final = frozenset({b"content-length", b"transfer-encoding"})
+_PROTOCOL: Final = b"HTTP/"
 _BODILESS: Final = frozenset({204, 304})
 
 
@@ -138,6 +139,7 @@ class AnswerReader:
         self._body: list[bytes] = []
         self._interim = 0
         self._begun = False
+        self._protocol = b""
         self.head: http.Response | None = None
         self.complete = False
         self.has_body = True
@@ -152,6 +154,10 @@ class AnswerReader:
         """
         if self.complete or self._parser is None:
             raise ValueError("bytes after the end of the answer")
+        if len(self._protocol) < len(_PROTOCOL):
+            self._protocol += data[: len(_PROTOCOL) - len(self._protocol)]
+            if not _PROTOCOL.startswith(self._protocol):
+                raise ValueError("not valid HTTP/1.1: another protocol")  # llhttp reads others too
         try:
             self._parser.feed_data(data)
         except httptools.HttpParserUpgrade:
@@ -186,10 +192,12 @@ class AnswerReader:
             self._fields.append((name, value.strip(b" \t")))
 
     def on_headers_complete(self) -> None:
-        status = self._parser.get_status_code()
+        status, version = self._parser.get_status_code(), self._parser.get_http_version()
+        if version != "1.1" and (version != "1.0" or self._interim):
+            raise ValueError("a version that is not understood")
         if status < 200:
             self._interim += 1
-            if status == 101 or self._interim > INTERIM_MAX:
+            if status < 100 or status == 101 or version != "1.1" or self._interim > INTERIM_MAX:
                 raise ValueError("an interim answer that is not understood")
             self._begun = False
             return
@@ -200,7 +208,7 @@ class AnswerReader:
         self.has_body = status not in _BODILESS and framing.get(b"content-length") != b"0"
         self.until_close = status not in _BODILESS and b"content-length" not in framing and not is_chunked
         self.head = _make_response(
-            http_version=b"HTTP/1.1", status_code=status, reason=self._reason, headers=CheckedHeaders(self._fields, names),
+            http_version=b"HTTP/1.1" if version == "1.1" else b"HTTP/1.0", status_code=status, reason=self._reason, headers=CheckedHeaders(self._fields, names),
             content=None, trailers=None, timestamp_start=time.time(), timestamp_end=None,
         )  # fmt: skip
 
