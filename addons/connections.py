@@ -7,6 +7,8 @@ write errors as HTML. These subclasses change those points and nothing else.
 """
 
 import json
+import re
+from itertools import chain
 from typing import Any
 
 import h11
@@ -29,6 +31,8 @@ CLIENT_HEAD_BYTES_MAX = 64 * 1024
 PROVIDER_HEAD_BYTES_MAX = 256 * 1024
 PIPELINED_BYTES_MAX = 1024 * 1024  # what a client may send ahead while its request is being answered
 INTERIM_MAX = 8  # 1xx answers in a row that are waved through
+_VERSIONS = frozenset({b"HTTP/1.0", b"HTTP/1.1"})  # that a provider may speak
+_UNWRITABLE = re.compile(rb"[\r\n\0]")
 
 
 class _TrailerBlind:
@@ -53,6 +57,13 @@ def _closes_connection(message: http.Request | http.Response) -> bool:
     """Tell whether a message says that its connection ends with it, in whatever case: mitmproxy knows small letters only."""
     wishes = {wish.strip() for wish in message.headers.get("connection", "").lower().split(",")}
     return "close" in wishes or (message.http_version in {"HTTP/1.0", "HTTP/0.9"} and "keep-alive" not in wishes)
+
+
+def _can_be_passed_on(response: http.Response) -> bool:
+    """Tell whether a provider's head can be written to a client: mitmproxy keeps folded lines, lone CRs, NULs, and any number for a status."""
+    data = response.data
+    pieces = chain([data.reason], chain.from_iterable(response.headers.fields))
+    return data.http_version in _VERSIONS and 100 <= data.status_code <= 999 and not any(_UNWRITABLE.search(piece) for piece in pieces)
 
 
 def refusal_before_request(status: int, code: str, message: str) -> bytes:
@@ -158,7 +169,11 @@ class GatewayHttp1Client(Http1Client):
                 return
         for command in super().read_headers(event):
             if isinstance(command, ReceiveHttp) and isinstance(command.event, ResponseHeaders):
-                self._close_after = _closes_connection(command.event.response)
+                response = command.event.response
+                if not _can_be_passed_on(response):
+                    yield from self._give_up("the head of the answer holds what no head may hold")
+                    return
+                self._close_after = _closes_connection(response)
                 self._interim = 0
             yield command
 

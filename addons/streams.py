@@ -266,7 +266,7 @@ class GatewayStream(HttpStream):
         if self.detached or (isinstance(event, ResponseData) and self.flow.request.method == "HEAD"):
             return
         if isinstance(event, ResponseHeaders) and event.response.status_code >= 200:
-            self.head_sent = True
+            self.head_sent, event.response.data.http_version = True, b"HTTP/1.1"  # whatever the provider's: under HTTP/1.0 chunks mean nothing
         elif isinstance(event, ResponseProtocolError) and not self.head_sent and (status := event.code.http_status_code()):
             yield from self._refuse(status)
             return

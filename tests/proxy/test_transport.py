@@ -92,6 +92,11 @@ async def test_a_provider_that_switches_protocols_is_a_502(stage: Stage) -> None
         b"HTTP/1.1 200 OK\r\ncontent-length: 5\r\ncontent-length: 6\r\n\r\nhello",
         b"HTTP/1.1 200 OK\r\ncontent-length: 5\r\ntransfer-encoding: chunked\r\n\r\n",
         b"HTTP/1.1 200 OK\r\nx: " + b"a" * 300_000,
+        b"HTTP/1.1 200 OK\r\nx: a\r\n folded\r\ncontent-length: 5\r\n\r\nhello",
+        b"HTTP/1.1 200 OK\r\nx: a\0b\r\ncontent-length: 5\r\n\r\nhello",
+        b"HTTP/1.1 200 OK\r\nx: a\rb\r\ncontent-length: 5\r\n\r\nhello",
+        b"HTTP/1.0 200 OK\r\ntransfer-encoding: chunked\r\n\r\n5\r\nhello\r\n0\r\n\r\n",
+        b"HTTP/2.0 200 OK\r\ncontent-length: 5\r\n\r\nhello",
         b"",
     ],
 )
@@ -105,6 +110,52 @@ async def test_a_provider_that_does_not_speak_http_is_a_502_that_quotes_nothing(
     assert response.json()["type"] == "error"
     assert "garbage" not in response.text
     await stage.settled(account, charges=0)
+
+
+async def test_after_an_answer_whose_head_is_refused_the_connection_goes_on(stage: Stage, caplog: pytest.LogCaptureFixture) -> None:
+    account = await stage.open_account()
+    stage.provider.script = says(b"HTTP/1.1 200 OK\r\ntransfer-encoding: gzip\r\ntransfer-encoding: chunked\r\n\r\n" + LAST_CHUNK)
+    two = stage.raw_request(account, RAW) + stage.raw_request(account, RAW, headers="Connection: close\r\n")
+
+    received = await stage.exchange_raw(two)
+
+    assert received.count(b"HTTP/1.1 502") == 2
+    assert [record for record in caplog.records if "crashed" in record.message] == []
+    await stage.settled(account, charges=0)
+
+
+async def test_an_old_provider_is_no_reason_to_speak_old_http_to_the_client(stage: Stage) -> None:
+    account = await stage.open_account()
+    events = message_events()
+    stage.provider.script = says(b"HTTP/1.0 200 OK\r\ncontent-type: text/event-stream\r\n\r\n", *events, close=True)
+
+    received = await stage.exchange_raw(stage.raw_request(account, json.dumps(BODY | {"stream": True}).encode(), headers="Connection: close\r\n"))
+
+    assert received.startswith(b"HTTP/1.1 200")
+    assert b"transfer-encoding: chunked\r\n" in received
+    await stage.settled(account, charges=1)
+
+
+async def test_what_came_before_an_answer_went_wrong_is_charged(stage: Stage) -> None:
+    account = await stage.open_account()
+    raw = json.dumps(message(input_tokens=1000)).encode()
+    head = b"HTTP/1.1 200 OK\r\ncontent-type: application/json\r\ntransfer-encoding: chunked\r\n\r\n"
+    stage.provider.script = says(head + chunk(raw) + b"0\r\nx\0: y\r\n\r\n", close=True)
+
+    response = await stage.messages(account)
+
+    assert response.status_code == 502
+    [record] = await stage.settled(account, charges=1)
+    assert (record.lines[0].input_tokens, record.estimated) == (1000, False)
+
+
+async def test_a_wish_to_close_is_heard_in_any_case(stage: Stage) -> None:
+    account = await stage.open_account()
+
+    received = await stage.exchange_raw(stage.raw_request(account, RAW, headers="Connection: CLOSE\r\n") + stage.raw_request(account, RAW), seconds=30)
+
+    assert received.count(b"HTTP/1.1 200") == 1
+    await stage.settled(account, charges=1)
 
 
 async def test_a_redirect_is_not_followed(stage: Stage) -> None:
