@@ -2,6 +2,8 @@
 
 from collections.abc import Iterator, Mapping
 
+from metering.server_tools import OUTPUT_LIMIT_MAX
+
 # Values of a field that change no price; any other value is a feature of its own.
 _NEUTRAL: Mapping[str, tuple[object, ...]] = {
     "background": (None, False),
@@ -59,6 +61,39 @@ def read_tiers(values: dict[str, object], service_tier: str | None) -> tuple[str
         if field in values and not _is_usual(value := values[field], neutral):
             named.append(f"{prefix}_{str(value)[:40]}")
     return tuple(named)
+
+
+def read_unseen(values: dict[str, object], model: str) -> int:
+    """Return the most tokens that a model may think before a stream shows how many they were, no more than its output limit.
+
+    Claude shows a summary of its thinking at most, also where others serve it; other models hide theirs where they are asked to.
+    """
+    unseen = _thinking_tokens(values["thinking"]) if "thinking" in values else 0
+    reasoning, effort = values.get("reasoning"), values.get("reasoning_effort")
+    hides = values.get("include_reasoning") is False or (isinstance(reasoning, dict) and reasoning.get("exclude") is True)
+    if "claude" in model.lower() or hides:
+        unseen = max(unseen, _reasoning_tokens(reasoning), OUTPUT_LIMIT_MAX if hides or effort not in (None, "none") else 0)
+    return unseen
+
+
+def _thinking_tokens(thinking: object) -> int:
+    """Return the budget that Anthropic's format gives to thinking; a kind without one, or of an unknown form, may take all there is."""
+    if thinking is None:
+        return 0
+    if not isinstance(thinking, dict):
+        return OUTPUT_LIMIT_MAX
+    return 0 if thinking.get("type") == "disabled" else _tokens(thinking.get("budget_tokens"))
+
+
+def _reasoning_tokens(reasoning: object) -> int:
+    """Return the same for OpenRouter's format."""
+    if not isinstance(reasoning, dict) or reasoning.get("enabled") is False or reasoning.get("effort") == "none":
+        return 0
+    return _tokens(reasoning.get("max_tokens"))
+
+
+def _tokens(budget: object) -> int:
+    return budget if type(budget) is int and 0 <= budget <= OUTPUT_LIMIT_MAX else OUTPUT_LIMIT_MAX
 
 
 def read_passes(values: dict[str, object]) -> int:

@@ -29,7 +29,8 @@ class HoldBounds:
 
     `input` is the price of the input with a usual number of server tool uses. `expected` is what a stream that shows
     its output holds at first, `worst` what any other request holds. `small` is the least that a request is started
-    for: a small answer on top of `input`, or on top of `worst_input` where nobody can watch the output grow.
+    for: a small answer on top of `input`, or on top of `worst_input` where nobody can watch the output grow. Both have
+    room for all the thinking that a stream does not show: nobody could extend a hold for it in time.
     `worst_input` is the part of `worst` that no output limit changes.
     `output_per_mtok` is the dearest effective rate of output, for all choices together; `output_max` the most output
     tokens of one choice, the client's limit apart. `hidden` tells that a stream may not show all its output.
@@ -69,11 +70,12 @@ def hold_bounds(request: MeteredRequest, rates: Sequence[Rate], *, hold_output_t
     limit = request.output_limit if request.output_limit is not None else output_max
     usual_numerator, worst_numerator = input_numerator(usual, hold_output_tokens), input_numerator(most, None)
     hidden = any(rate.hidden_output for rate in answering)
+    aside = min(limit, request.unseen_output)
     least_numerator = usual_numerator if request.stream and not hidden else worst_numerator
     return HoldBounds(
         input=charge_from_numerator(usual_numerator),
-        small=charge_from_numerator(least_numerator + min(limit, SMALL_ANSWER_TOKENS, hold_output_tokens) * per_token),
-        expected=charge_from_numerator(usual_numerator + min(limit, hold_output_tokens) * per_token),
+        small=charge_from_numerator(least_numerator + min(limit, aside + min(SMALL_ANSWER_TOKENS, hold_output_tokens)) * per_token),
+        expected=charge_from_numerator(usual_numerator + min(limit, aside + hold_output_tokens) * per_token),
         worst=charge_from_numerator(worst_numerator + limit * per_token),
         worst_input=charge_from_numerator(worst_numerator),
         output_per_mtok=per_token,

@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 from metering.classify import Operation, RequestRefused, Route
 from metering.contents import ContentScan, scan_contents
 from metering.encodings import decode_body
-from metering.features import read_fallbacks, read_features, read_passes, read_tiers
+from metering.features import read_fallbacks, read_features, read_passes, read_tiers, read_unseen
 from metering.json_text import InvalidJson, JsonObject, byte_offsets, read_object
 from metering.references import InvalidReference, StoredReference, read_top
 from metering.server_tools import OUTPUT_LIMIT_MAX, InvalidTools, ServerTool, read_server_tools, typed_tools
@@ -89,6 +89,7 @@ class MeteredRequest:
     without repeats; `fallback_models` those of them that may answer in the place of `model`. `references`
     are the objects stored at the provider that the body names, each once; `sealed` items that a provider which
     keeps answers looks up by their ids, and others read as they stand. `stores` tells that the answer will be kept.
+    `unseen_output` is how many tokens may have been thought before a stream tells of them.
     """
 
     operation: Operation
@@ -112,6 +113,7 @@ class MeteredRequest:
     references: tuple[StoredReference, ...] = ()
     sealed: tuple[StoredReference, ...] = ()
     stores: bool = False
+    unseen_output: int = 0
 
 
 def read_request(route: Route, body: bytes, *, content_encoding: str = "", bytes_max: int = BODY_BYTES_MAX) -> MeteredRequest:
@@ -175,9 +177,10 @@ def _read_facts(operation: Operation, plain: bytes, document: JsonObject) -> Met
         features=read_features(values, audio_input=scan.audio_bytes > 0),
         other_models=other_models,
         fallback_models=fallbacks,
-        references=tuple(dict.fromkeys(scan.references)),
-        sealed=tuple(dict.fromkeys(scan.sealed)),
+        references=tuple(dict.fromkeys(scan.references)) if scan.references else (),
+        sealed=tuple(dict.fromkeys(scan.sealed)) if scan.sealed else (),
         stores=operation is Operation.RESPONSES and (values.get("store") is None or _read_flag(values, "store")),
+        unseen_output=read_unseen(values, model),
     )
 
 

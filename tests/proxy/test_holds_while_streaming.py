@@ -136,3 +136,18 @@ async def test_redis_going_away_in_mid_stream_cuts_nobody_and_loses_no_charge(lo
             await asyncio.sleep(0.2)
     [record] = await lone_stage.charges(account)
     assert record.lines[0].output_tokens == 77
+
+
+async def test_thinking_that_cannot_be_watched_is_not_begun_without_money_for_it(stage: Stage) -> None:
+    account = await stage.open_account(100_000)
+    thinking = {"thinking": {"type": "enabled", "budget_tokens": 30_000}}
+
+    refused = await stage.messages(account, stream=True, max_tokens=32_000, **thinking)
+    tokens = refused.json()["error"]["details"]["affordable_output_tokens"]
+    stage.provider.script = streams(message_events(output_tokens=tokens))
+    served = await stage.messages(account, stream=True, max_tokens=tokens, **thinking)
+
+    assert (refused.status_code, served.status_code) == (402, 200)
+    [record] = await stage.settled(account, charges=1)
+    assert record.lines[0].output_tokens == tokens
+    assert (await stage.standing(account))[0] >= 0

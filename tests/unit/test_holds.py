@@ -17,6 +17,7 @@ from metering.holds import (
 )
 from metering.rates import Prices, Rate, Tier
 from metering.requests import MeteredRequest, read_request
+from metering.server_tools import OUTPUT_LIMIT_MAX
 
 PRICES = Prices(input=1_000_000, output=10_000_000, cache_write_5m=1_250_000, cache_write_1h=2_000_000, cache_read=100_000, input_audio=0, output_audio=0)
 RATE = Rate(provider="anthropic", model="m", provider_model="m", prices=PRICES, markup_bps=1000, context=100_000, output_max=8_000)
@@ -265,3 +266,46 @@ def test_the_published_bound_of_each_mode() -> None:
     assert overdraft_bound("strict", line=100, concurrent=64, step=7) == 0
     assert overdraft_bound("cut", line=100, concurrent=64, step=7) == 448
     assert overdraft_bound("finish", line=100, concurrent=64, step=7) == 548
+
+
+ALL = OUTPUT_LIMIT_MAX
+CLAUDE = "anthropic/claude-x"
+
+
+@pytest.mark.parametrize(
+    ("fields", "unseen"),
+    [
+        ({}, 0),
+        ({"thinking": None}, 0),
+        ({"thinking": {"type": "disabled"}}, 0),
+        ({"thinking": {"type": "enabled", "budget_tokens": 3_000}}, 3_000),
+        ({"thinking": {"type": "adaptive"}}, ALL),
+        ({"thinking": {"type": "enabled", "budget_tokens": "many"}}, ALL),
+        ({"thinking": {"type": "enabled", "budget_tokens": True}}, ALL),
+        ({"thinking": "yes"}, ALL),
+        ({"model": CLAUDE, "reasoning": {"max_tokens": 3_000}}, 3_000),
+        ({"model": CLAUDE, "reasoning": {"effort": "high"}}, ALL),
+        ({"model": CLAUDE, "reasoning": {"effort": "none"}}, 0),
+        ({"model": CLAUDE, "reasoning": {"enabled": False}}, 0),
+        ({"model": CLAUDE, "reasoning": None, "reasoning_effort": None}, 0),
+        ({"model": CLAUDE, "reasoning_effort": "low"}, ALL),
+        ({"model": CLAUDE, "reasoning_effort": "none"}, 0),
+        ({"reasoning": {"effort": "high"}, "reasoning_effort": "high"}, 0),
+        ({"reasoning": {"effort": "high", "exclude": True}}, ALL),
+        ({"include_reasoning": False}, ALL),
+    ],
+)
+def test_thinking_that_no_stream_shows_is_known_by_what_the_body_asks_for(fields: dict[str, Any], unseen: int) -> None:
+    assert read(**fields).unseen_output == unseen
+
+
+def test_a_stream_starts_only_where_all_that_it_may_think_unseen_is_covered() -> None:
+    request = read(stream=True, max_tokens=8_000, thinking={"type": "enabled", "budget_tokens": 3_000})
+    size = request.input.text_bytes
+
+    bounds = bounds_of(request)
+    unbounded = bounds_of(replace(request, unseen_output=ALL))
+
+    assert bounds.small == -(-(size * 1_100_000 + (3_000 + SMALL_ANSWER_TOKENS) * 11_000_000) // 10**6)
+    assert bounds.expected == -(-(size * 1_100_000 + (3_000 + 4_096) * 11_000_000) // 10**6)
+    assert unbounded.small == unbounded.expected == unbounded.worst == bounds.worst
