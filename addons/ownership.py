@@ -43,8 +43,10 @@ class Ownership:
         """
         # Others than OpenAI keep no answers: a bare item is read there as it stands.
         named = request.references + (request.sealed if rate.provider == "openai" else ())
-        if not named or exchange.token is None:
+        if not named:
             return
+        if exchange.token is None:
+            raise RequestRefused(401, "invalid_api_token", message="The api_token is missing.")
         dialect = exchange.route.dialect if exchange.route is not None else None
         for one in named:
             if one.kind not in MADE_BY_ANSWERS:
