@@ -5,7 +5,7 @@ import tomllib
 from collections.abc import Mapping
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from cli.client_merging import CannotMerge, merge_text
@@ -101,6 +101,7 @@ def test_toml_with_brackets_in_texts_and_lists_is_not_mistaken() -> None:
     assert tomllib.loads(merged) == {**tomllib.loads(text), **CODEX}  # type: ignore[dict-item]
 
 
+@settings(deadline=None)
 @given(
     st.dictionaries(
         st.text(st.characters(codec="ascii", exclude_categories=["Cc"]), min_size=1, max_size=8),
