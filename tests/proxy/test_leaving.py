@@ -14,7 +14,7 @@ from tests.fakes.raw_provider import Asked, answer, chat_chunks, chunk, event, m
 MESSAGES = ("/v1/messages", {"model": "claude-sonnet-4-6", "max_tokens": 4000, "messages": [{"role": "user", "content": "Say hi"}]})
 CHAT = ("/v1/chat/completions", {"model": "gpt-4o", "max_tokens": 50, "messages": [{"role": "user", "content": "Say hi"}]})
 RESPONSES = ("/v1/responses", {"model": "gpt-5.2", "max_output_tokens": 4000, "input": "Say hi"})
-THINKING = {"thinking": {"type": "enabled", "budget_tokens": 3000}}
+THINKING: dict[str, Any] = {"thinking": {"type": "enabled", "budget_tokens": 3000}}
 
 Wanted = tuple[str, dict[str, Any]]
 
@@ -69,7 +69,7 @@ def thinking_events() -> list[bytes]:
 
 def response_events() -> list[bytes]:
     """A response of a model that reasons without showing it."""
-    begun = {"id": "resp_1", "object": "response", "status": "in_progress", "model": "gpt-5.2", "output": [], "usage": None}
+    begun: dict[str, Any] = {"id": "resp_1", "object": "response", "status": "in_progress", "model": "gpt-5.2", "output": [], "usage": None}
     usage = {"input_tokens": 1000, "output_tokens": 2_500, "total_tokens": 3_500, "output_tokens_details": {"reasoning_tokens": 2_490}}
     return [
         event("response.created", {"type": "response.created", "response": begun}),

@@ -123,7 +123,7 @@ def test_what_should_be_an_id_and_is_none_is_refused(fields: dict[str, Any]) -> 
 @pytest.mark.parametrize("name", ["Previous_Response_Id", "CONVERSATION", "Prompt", "Container", "Store"])
 def test_another_spelling_of_a_name_hides_nothing(name: str) -> None:
     with pytest.raises(RequestRefused) as caught:
-        read(**{name: "x"})
+        read(Operation.RESPONSES, **{name: "x"})
 
     assert caught.value.status == 400
 
