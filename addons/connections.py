@@ -27,11 +27,13 @@ from mitmproxy.proxy.layers.http._events import (
 from mitmproxy.proxy.layers.http._http1 import Http1Client, Http1Server
 from mitmproxy.proxy.layers.http._http1 import TBodyReader as BodyReader
 
+from addons.headers import fault_of
+
 CLIENT_HEAD_BYTES_MAX = 64 * 1024
 PROVIDER_HEAD_BYTES_MAX = 256 * 1024
 PIPELINED_BYTES_MAX = 1024 * 1024  # what a client may send ahead while its request is being answered
 INTERIM_MAX = 8  # 1xx answers in a row that are waved through
-_VERSIONS = frozenset({b"HTTP/1.0", b"HTTP/1.1"})  # that a provider may speak
+_VERSIONS = frozenset({b"HTTP/1.0", b"HTTP/1.1"})  # that may be spoken where no other was agreed on
 _UNWRITABLE = re.compile(rb"[\r\n\0]")
 
 
@@ -96,6 +98,7 @@ class GatewayHttp1Server(Http1Server):
         self._reader = _TrailerBlind(reader)
 
     def read_headers(self, event: events.ConnectionEvent) -> layer.CommandGenerator[None]:
+        self._skip_empty_lines()
         if isinstance(event, events.DataReceived) and self._head_is_too_long():
             yield from self._refuse(431, "headers_too_large", f"The request head is larger than {self.head_bytes_max} bytes.")
             return
@@ -104,8 +107,18 @@ class GatewayHttp1Server(Http1Server):
                 yield from self._refuse(400, "invalid_request", "The request head is not valid HTTP/1.1.")
                 return
             if isinstance(command, ReceiveHttp) and isinstance(command.event, RequestHeaders):
-                self._close_after = _closes_connection(command.event.request)
+                request = command.event.request
+                if request.data.http_version not in _VERSIONS:  # mitmproxy would serve one that claims to be HTTP/2 by the rules of that
+                    yield from self._refuse(400, "invalid_request", "Only HTTP/1.0 and HTTP/1.1 are spoken on this connection.")
+                    return
+                # A head that is refused may have told the length of its body by the very line that was wrong: what follows is nobody's.
+                self._close_after = _closes_connection(request) or fault_of(request) is not None
             yield command
+
+    def _skip_empty_lines(self) -> None:
+        """Forget empty lines before a request, which old clients send: mitmproxy would take one for a head that has still to come."""
+        while self.buf and (ending := bytes(self.buf)[:2]).startswith((b"\n", b"\r\n")):
+            self.buf.maybe_extract_at_most(1 if ending[:1] == b"\n" else 2)
 
     def _head_is_too_long(self) -> bool:
         if len(self.buf) <= self.head_bytes_max:

@@ -6,6 +6,7 @@ from itertools import chain
 from mitmproxy import http
 
 _FORBIDDEN = re.compile(rb"[\r\n\0]")
+_METHOD = re.compile(rb"[A-Z][A-Z-]*")
 _HOP_BY_HOP = frozenset({
     b"connection", b"keep-alive", b"proxy-connection", b"proxy-authenticate", b"proxy-authorization", b"te", b"trailer", b"upgrade", b"http2-settings",
 })  # fmt: skip
@@ -32,6 +33,10 @@ def fault_of(request: http.Request) -> str | None:
         return "Only HTTP/1.0, HTTP/1.1 and HTTP/2 are spoken here."
     if request.data.authority and not request.is_http2:
         return "The request target must be a path, not an absolute address."
+    if not _METHOD.fullmatch(request.data.method):
+        return "A method is written in capital letters."  # mitmproxy compares them in capitals and passes them on as they came
+    if len(request.headers.get_all("host")) > 1:
+        return "There is more than one Host."
     if _FORBIDDEN.search(b" ".join(chain.from_iterable(request.headers.fields))):
         return "A header holds a line break or a NUL."
     coding = request.headers.get_all("transfer-encoding")

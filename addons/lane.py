@@ -145,7 +145,7 @@ class Lane(layer.Layer):
             end = self._buffer.find(b"\r\n\r\n")
             if end < 0:
                 # A head that does not end, or ends otherwise, is refused by those who know how.
-                if len(self._buffer) > GatewayHttp1Server.head_bytes_max or b"\n\n" in self._buffer:
+                if len(self._buffer) > GatewayHttp1Server.head_bytes_max or b"\n\n" in self._buffer or b"\n\r\n" in self._buffer:
                     yield from self._hand_over()
                 return
             try:
