@@ -34,6 +34,7 @@ PROVIDER_HEAD_BYTES_MAX = 256 * 1024
 PIPELINED_BYTES_MAX = 1024 * 1024  # what a client may send ahead while its request is being answered
 INTERIM_MAX = 8  # 1xx answers in a row that are waved through
 _VERSIONS = frozenset({b"HTTP/1.0", b"HTTP/1.1"})  # that may be spoken where no other was agreed on
+_EMPTY_LINES = re.compile(rb"(?:\r?\n)+")
 _UNWRITABLE = re.compile(rb"[\r\n\0]")
 
 
@@ -117,8 +118,8 @@ class GatewayHttp1Server(Http1Server):
 
     def _skip_empty_lines(self) -> None:
         """Forget empty lines before a request, which old clients send: mitmproxy would take one for a head that has still to come."""
-        while self.buf and (ending := bytes(self.buf)[:2]).startswith((b"\n", b"\r\n")):
-            self.buf.maybe_extract_at_most(1 if ending[:1] == b"\n" else 2)
+        if found := _EMPTY_LINES.match(bytes(self.buf)):
+            self.buf.maybe_extract_at_most(found.end())
 
     def _head_is_too_long(self) -> bool:
         if len(self.buf) <= self.head_bytes_max:

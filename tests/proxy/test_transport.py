@@ -288,6 +288,16 @@ async def test_a_client_that_wants_to_close_is_closed(stage: Stage) -> None:
     assert received.startswith(b"HTTP/1.1 200")
 
 
+async def test_empty_lines_before_a_request_are_skipped_however_many(stage: Stage) -> None:
+    account = await stage.open_account()
+    request = stage.raw_request(account, RAW, headers="Connection: close\r\n")
+
+    received = await asyncio.wait_for(stage.exchange_raw(b"\r\n" + b"\n" * 500_000 + request, seconds=30), 10)
+
+    assert received.startswith(b"HTTP/1.1 200")
+    await stage.settled(account, charges=1)
+
+
 async def test_pipelined_requests_are_answered_in_order(stage: Stage) -> None:
     account = await stage.open_account()
     two = stage.raw_request(account, RAW) + stage.raw_request(account, RAW, headers="Connection: close\r\n")
