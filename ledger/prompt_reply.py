@@ -1,7 +1,7 @@
 """A reply that whoever awaits it hears of in the same turn of the loop. asyncio's own future lets a turn pass, with all that a turn costs."""
 
 import asyncio
-from collections.abc import Callable, Generator
+from collections.abc import Callable, Generator, Sequence
 from contextvars import Context, copy_context
 from typing import Any
 
@@ -11,8 +11,9 @@ Callback = Callable[["PromptReply"], object]
 class PromptReply:
     """What a task awaits as it would a future; cancelling it gives it up.
 
-    `resolve` goes on with the waiting task there and then: it may be called from the loop alone (a protocol's or a
-    timer's callback), never from within a task. An exception and a cancellation take a turn, so these may come from anywhere.
+    Several are awaited by `all_of`: asyncio's own gathering looks into futures. `resolve` goes on with the waiting task
+    there and then: it may be called from the loop alone (a protocol's or a timer's callback), never from within a task.
+    An exception and a cancellation take a turn, so these may come from anywhere.
     """
 
     __slots__ = ("_asyncio_future_blocking", "_callbacks", "_cancelled", "_done", "_exception", "_loop", "_value")
@@ -89,3 +90,18 @@ class PromptReply:
             self._asyncio_future_blocking = True
             yield self
         return self.result()
+
+
+async def all_of(replies: Sequence[PromptReply]) -> list[Any]:
+    """Return the values of all replies, and the exceptions of those that have none. Cancelled, it gives up what has not come."""
+    results: list[Any] = []
+    try:
+        for reply in replies:
+            try:
+                results.append(await reply)
+            except Exception as error:
+                results.append(error)
+    finally:
+        for reply in replies[len(results) :]:
+            reply.cancel()
+    return results

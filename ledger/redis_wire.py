@@ -21,7 +21,7 @@ from redis.exceptions import ConnectionError as RedisConnectionError
 from redis.exceptions import InvalidResponse, NoPermissionError, ReadOnlyError, RedisError
 from redis.exceptions import TimeoutError as RedisTimeoutError
 
-from ledger.prompt_reply import PromptReply
+from ledger.prompt_reply import PromptReply, all_of
 from ledger.wire_address import WireAddress
 from ledger.wire_errors import read_error
 
@@ -185,9 +185,7 @@ class RedisWire:
             RedisTimeoutError: it was not answered in time; it may have run, or run later.
             ResponseError: Redis refused.
         """
-        line = self._line
-        if line is None:
-            line = await self._connected()
+        line = self._line or await self._connected()
         return await line.send(pack(words))
 
     async def ask_all(self, commands: Sequence[bytes]) -> list[Any]:
@@ -204,14 +202,13 @@ class RedisWire:
             for reply in replies:
                 reply.cancel()
             raise
-        return await asyncio.gather(*replies, return_exceptions=True)
+        return await all_of(replies)
 
     async def ask_each(self, *commands: tuple[Word, ...]) -> list[Any]:
         """Send commands as `ask_all` does; return their replies, or raise the first refusal or loss among them."""
         replies = await self.ask_all([pack(words) for words in commands])
-        for reply in replies:
-            if isinstance(reply, BaseException):
-                raise reply
+        if failure := next((reply for reply in replies if isinstance(reply, BaseException)), None):
+            raise failure
         return replies
 
     async def aclose(self) -> None:
@@ -286,9 +283,8 @@ class RedisWire:
 
     async def _greet(self, line: WireLine) -> None:
         """Say who we are; the line is good for nothing until Redis has answered that."""
-        replies = [(words[0], line.send(pack(words))) for words in self._address.greeting()]
-        results = await asyncio.gather(*(reply for _, reply in replies), return_exceptions=True)
-        for (word, _), result in zip(replies, results, strict=True):
+        greeting = self._address.greeting()
+        for (word, *_), result in zip(greeting, await all_of([line.send(pack(words)) for words in greeting]), strict=True):
             if isinstance(result, NoPermissionError) and word in {"PING", "CLIENT"}:
                 continue  # a user who may do nothing but what the books need; the answer alone says that Redis is there
             if isinstance(result, BaseException):

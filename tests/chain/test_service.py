@@ -269,8 +269,16 @@ def environment(chain: Chain, database_url: str, redis_url: str) -> dict[str, st
 
 async def start(chain: Chain, database_url: str, redis_url: str) -> asyncio.subprocess.Process:
     return await asyncio.create_subprocess_exec(
-        sys.executable, "-O", "-m", "chainwatch", env=environment(chain, database_url, redis_url), stdout=subprocess.DEVNULL
+        sys.executable, "-O", "-m", "chainwatch", env=environment(chain, database_url, redis_url), stdout=asyncio.subprocess.PIPE
     )
+
+
+async def until_ready(process: asyncio.subprocess.Process) -> None:
+    """Read its log until it hears signals."""
+    assert process.stdout is not None
+    async with asyncio.timeout(60):
+        while b"chainwatch_ready" not in (line := await process.stdout.readline()):
+            assert line, "it ended"
 
 
 async def test_case_48_a_watcher_that_is_killed_at_any_moment_credits_once(chain: Chain, books: Books, database_url: str, redis_url: str) -> None:
@@ -279,12 +287,13 @@ async def test_case_48_a_watcher_that_is_killed_at_any_moment_credits_once(chain
         chain.pay(payer, 1 * USDC, account.account.deposit_code)
         chain.advance()
     chain.finalize()
-    for pause in (1.0, 1.15, 1.3, 1.5, 1.8):
+    for pause in (0.6, 0.75, 0.9, 1.1, 1.4):
         process = await start(chain, database_url, redis_url)
         await asyncio.sleep(pause)
         process.send_signal(signal.SIGKILL)
         await process.wait()
     process = await start(chain, database_url, redis_url)
+    await until_ready(process)
 
     async def is_credited() -> bool:
         return await books.balance(account) >= 60 * USDC

@@ -98,7 +98,7 @@ def test_free_requests_have_a_bucket_for_each_account() -> None:
 
 @pytest.mark.parametrize("dialect", [*Dialect, None])
 def test_refusals_say_whether_a_repeat_makes_sense(dialect: Dialect | None) -> None:
-    broke = make_answer(dialect, payment_required(required=5, available=1, affordable_tokens=None), request_id="r", balance=1)
+    broke = make_answer(dialect, payment_required(required=5, available=1, affordable_tokens=None, top_up_url="http://x/dashboard"), request_id="r", balance=1)
     busy = make_answer(dialect, too_many_requests(3), request_id="r")
     away = make_answer(dialect, unavailable(), request_id="r")
 

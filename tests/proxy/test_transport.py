@@ -249,7 +249,7 @@ async def test_a_slow_reader_slows_the_provider(stage: Stage) -> None:
 
     async def flood(asked: Asked, writer: asyncio.StreamWriter) -> None:
         nonlocal sent
-        writer.write(stream_head() + chunk(message_events()[0]))
+        writer.write(stream_head() + b"".join(chunk(one) for one in message_events()[:3]))  # with its first word: else it would be read on
         while sent < 200_000_000:
             writer.write(chunk(filler))
             await writer.drain()

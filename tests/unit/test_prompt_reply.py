@@ -5,7 +5,7 @@ from typing import Any
 
 import pytest
 
-from ledger.prompt_reply import PromptReply
+from ledger.prompt_reply import PromptReply, all_of
 
 
 def a_reply() -> PromptReply:
@@ -65,15 +65,26 @@ async def test_a_waiter_that_is_cancelled_gives_the_reply_up() -> None:
     assert not reply.cancel()
 
 
-async def test_several_are_gathered_as_futures_are() -> None:
+async def test_of_several_all_values_and_errors_are_returned_in_order() -> None:
+    first, second, third = a_reply(), a_reply(), a_reply()
+    loop, error = asyncio.get_running_loop(), ValueError("no")
+
+    loop.call_soon(third.resolve, 3)
+    loop.call_soon(second.set_exception, error)
+    loop.call_soon(first.resolve, 1)
+
+    assert await all_of([first, second, third]) == [1, error, 3]
+
+
+async def test_waiting_for_several_ends_with_its_time_limit() -> None:
     first, second = a_reply(), a_reply()
-    gathered = asyncio.gather(first, second, return_exceptions=True)
-    error = ValueError("no")
+    first.resolve(1)
 
-    asyncio.get_running_loop().call_soon(first.resolve, 1)
-    asyncio.get_running_loop().call_soon(second.set_exception, error)
+    with pytest.raises(TimeoutError):
+        async with asyncio.timeout(0.01):
+            await all_of([first, second])
 
-    assert await gathered == [1, error]
+    assert second.cancelled()
 
 
 async def test_a_time_limit_ends_the_waiting() -> None:
