@@ -203,9 +203,10 @@ class Answer:
     def to(self, received: Received) -> Answering:
         kind, body = _content(received, self)
         lines = [b"%s %d Said" % (self.version, self.status), b"content-type: " + kind, *self.lines]
-        if self.closes and self.framing != "close":
+        bodiless = self.status in {204, 304}
+        if bodiless or (self.closes and self.framing != "close"):
             lines.append(b"Connection: close")  # unannounced, it would be chance whether the next request is already on its way
-        if self.status in {204, 304}:
+        if bodiless:
             body = b""
         elif self.framing == "length":
             lines.append(b"Content-Length: %d" % len(body))
