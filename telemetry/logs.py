@@ -118,7 +118,7 @@ _figure_lines: _FigureLines | None = None
 
 def log_figures(event: str, fields: Mapping[str, object]) -> None:
     """Write a line whose fields are figures, ids of ours and constant words only: nothing in it is searched but for tokens."""
-    if _figure_lines is None or not structlog.is_configured():
+    if _figure_lines is None:
         log.info(event, **fields)
     else:
         _figure_lines.write(event, fields)

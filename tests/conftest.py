@@ -13,6 +13,7 @@ import structlog
 
 from cli.embedded import EmbeddedPostgres, EmbeddedValkey, choose_service_user, own_folder, prepare_home
 from ledger.migrate import migrate
+from telemetry import logs
 
 
 @pytest.fixture(autouse=True)
@@ -20,6 +21,7 @@ def logs_of_one_test() -> Iterator[None]:
     """A command that ran within a test has sent the logs to that test's terminal, which is closed afterwards."""
     yield
     structlog.reset_defaults()
+    logs._figure_lines = None
 
 
 @pytest.fixture(scope="session")

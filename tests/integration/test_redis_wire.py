@@ -311,7 +311,9 @@ async def test_commands_that_nobody_takes_off_are_refused_beyond_a_bound(monkeyp
         await asyncio.sleep(0.1)
         with pytest.raises(RedisConnectionError, match="wait for Redis already"):
             await wire.ask("PING")
-        assert await outcomes(*first) == [RedisTimeoutError] * 20
+        oldest, *younger = await outcomes(*first)
+        assert oldest is RedisTimeoutError
+        assert set(younger) <= {RedisTimeoutError, RedisConnectionError}  # whose own time was over too, and whose was not
 
 
 async def test_a_primary_that_became_a_replica_is_left(wire: RedisWire) -> None:

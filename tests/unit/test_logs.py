@@ -14,8 +14,7 @@ TOKEN = f"l5_1ab2_{secrets.token_hex(32)}"
 
 
 @pytest.fixture(autouse=True)
-def _fresh_logging(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
-    monkeypatch.setattr(logs, "_figure_lines", None)
+def _fresh_logging() -> Iterator[None]:
     root, hook = logging.getLogger(), sys.excepthook
     handlers, level = list(root.handlers), root.level
     logs.configure_logs("info", "control")
