@@ -14,39 +14,17 @@ from mitmproxy.connection import ConnectionState, Server
 from mitmproxy.proxy import commands, events, layer, layers
 from mitmproxy.proxy.context import Context
 from mitmproxy.proxy.layers.http import DropStream, GetHttpConnection, GetHttpConnectionCompleted, HTTPMode, SendHttp
+from mitmproxy.proxy.layers.http import _events as http_events
 from mitmproxy.proxy.layers.http._base import HttpEvent
-from mitmproxy.proxy.layers.http._events import (
-    ErrorCode,
-    RequestData,
-    RequestEndOfMessage,
-    RequestHeaders,
-    RequestProtocolError,
-    ResponseData,
-    ResponseEndOfMessage,
-    ResponseHeaders,
-    ResponseProtocolError,
-)
 
 from addons.conduct import Interrupt
-from addons.connections import PIPELINED_BYTES_MAX, PROVIDER_HEAD_BYTES_MAX, GatewayHttp1Server
+from addons.connections import PIPELINED_BYTES_MAX, GatewayHttp1Server
 from addons.driver import OpenProvider, ReleaseProvider
-from addons.lane_heads import AnswerReader, NotHere, read_request_head, write_request, write_response_head
+from addons.lane_heads import AnswerReader, NotHere, ends_with_connection, read_request_head, write_request, write_response_head
+from addons.light_objects import LightServer, fork
 from addons.streams import GatewayStream
 
 type Commands = layer.CommandGenerator[None]
-
-
-class LaneServer(Server):
-    """A connection to a provider. Nobody changes its address while it is open, which mitmproxy makes sure of at every assignment."""
-
-    __setattr__ = object.__setattr__
-
-
-def _fork(context: Context) -> Context:
-    """Return a copy of a context as `Context.fork` does, without making the server that a fork throws away."""
-    forked = Context.__new__(Context)
-    forked.client, forked.server, forked.options, forked.layers = context.client, context.server, context.options, context.layers.copy()
-    return forked
 
 
 class Lane(layer.Layer):
@@ -56,8 +34,7 @@ class Lane(layer.Layer):
         """Serve a connection. `otherwise` makes the layers for what is not plain; without it they are those of a reverse proxy."""
         super().__init__(context)
         if otherwise is None:
-            mode = context.client.proxy_mode
-            context.server.address = mode.address  # type: ignore[attr-defined]  # a reverse mode has one
+            context.server.address = context.client.proxy_mode.address  # type: ignore[attr-defined]  # a reverse mode has one
         self._otherwise = otherwise or layers.modes.ReverseProxy
         self._stock: layer.Layer | None = None
         self._buffer = bytearray()  # from the client, not yet used
@@ -75,8 +52,6 @@ class Lane(layer.Layer):
         self._wanted: GetHttpConnection | None = None
         self._opening: commands.OpenConnection | None = None
         self._answer = AnswerReader()
-        self._answer_bytes = 0
-        self._answer_head_told = False
 
     @property
     def is_busy(self) -> bool:
@@ -162,10 +137,10 @@ class Lane(layer.Layer):
         self._request_done = self._response_done = self._chunked = False
         self._head_sent = None
         self._body_left = length
-        stream = self._stream = GatewayStream(_fork(self.context), self._stream_id)
+        stream = self._stream = GatewayStream(fork(self.context), self._stream_id)
         stream.mode = HTTPMode.transparent
         yield from self._tell(events.Start())
-        yield from self._tell(RequestHeaders(self._stream_id, request, length == 0))
+        yield from self._tell(http_events.RequestHeaders(self._stream_id, request, length == 0))
         if length == 0:
             yield from self._end_body()
         elif self._buffer:
@@ -177,13 +152,13 @@ class Lane(layer.Layer):
             self._buffer += data[self._body_left :]
             data = data[: self._body_left]
         self._body_left -= len(data)
-        yield from self._tell(RequestData(self._stream_id, data))
+        yield from self._tell(http_events.RequestData(self._stream_id, data))
         if not self._body_left:
             yield from self._end_body()
 
     def _end_body(self) -> Commands:
         self._request_done = True
-        yield from self._tell(RequestEndOfMessage(self._stream_id))
+        yield from self._tell(http_events.RequestEndOfMessage(self._stream_id))
         yield from self._finish()
 
     def _client_left(self) -> Commands:
@@ -192,8 +167,8 @@ class Lane(layer.Layer):
         if self._stream is None:
             yield from self._let_provider_go()
         else:
-            code = ErrorCode.CLIENT_DISCONNECTED if self._request_done else ErrorCode.GENERIC_CLIENT_ERROR
-            yield from self._tell(RequestProtocolError(self._stream_id, "client left", code))
+            code = http_events.ErrorCode.CLIENT_DISCONNECTED if self._request_done else http_events.ErrorCode.GENERIC_CLIENT_ERROR
+            yield from self._tell(http_events.RequestProtocolError(self._stream_id, "client left", code))
 
     # The stream
 
@@ -228,19 +203,19 @@ class Lane(layer.Layer):
 
     def _to_client(self, event: HttpEvent) -> Commands:
         client = self.context.client
-        if isinstance(event, ResponseData):
+        if isinstance(event, http_events.ResponseData):
             if event.data:
                 yield commands.SendData(client, b"%x\r\n%s\r\n" % (len(event.data), event.data) if self._chunked else event.data)
-        elif isinstance(event, ResponseHeaders):
+        elif isinstance(event, http_events.ResponseHeaders):
             response = self._head_sent = event.response
             self._chunked = "chunked" in response.headers.get("transfer-encoding", "").lower()
             yield commands.SendData(client, write_response_head(response))
-        elif isinstance(event, ResponseEndOfMessage):
+        elif isinstance(event, http_events.ResponseEndOfMessage):
             if self._chunked:
                 yield commands.SendData(client, b"0\r\n\r\n")
             self._response_done = True
             yield from self._finish()
-        elif isinstance(event, ResponseProtocolError) and client.state & ConnectionState.CAN_WRITE:
+        elif isinstance(event, http_events.ResponseProtocolError) and client.state & ConnectionState.CAN_WRITE:
             yield commands.CloseConnection(client)
 
     def _finish(self) -> Commands:
@@ -249,7 +224,7 @@ class Lane(layer.Layer):
             return
         self._stream = None
         self._stream_id += 2
-        if self._closes or self._head_sent is None or _ends_with_connection(self._head_sent):
+        if self._closes or self._head_sent is None or ends_with_connection(self._head_sent):
             yield commands.CloseConnection(self.context.client)
         elif self._buffer:
             yield from self._begin_requests()
@@ -259,9 +234,9 @@ class Lane(layer.Layer):
     def _find_provider(self, wanted: GetHttpConnection) -> Commands:
         """Give the stream a connection: one that the worker keeps open, or a new one."""
         yield from self._let_provider_go()
-        provider = LaneServer(address=wanted.address, tls=wanted.tls)
+        provider = LightServer(address=wanted.address, tls=wanted.tls)
         self._wanted, self._provider, self._opening = wanted, provider, OpenProvider(provider)
-        self._answer, self._answer_bytes, self._answer_head_told = AnswerReader(), 0, False
+        self._answer = AnswerReader()
         self._opening.blocking = self  # type: ignore[assignment]  # as mitmproxy does itself: layers around this one (TLS) need not wait
         yield self._opening
 
@@ -276,11 +251,11 @@ class Lane(layer.Layer):
     def _to_provider(self, event: HttpEvent) -> Commands:
         if self._provider is None:
             return
-        if isinstance(event, RequestHeaders):
+        if isinstance(event, http_events.RequestHeaders):
             yield commands.SendData(self._provider, write_request(event.request))
-        elif isinstance(event, RequestData):
+        elif isinstance(event, http_events.RequestData):
             yield commands.SendData(self._provider, event.data)
-        elif isinstance(event, RequestProtocolError):
+        elif isinstance(event, http_events.RequestProtocolError):
             provider, self._provider = self._provider, None
             yield commands.CloseConnection(provider)
 
@@ -290,12 +265,11 @@ class Lane(layer.Layer):
             answer.feed(data)
         except ValueError as error:
             fault = None if answer.complete else str(error)
-        if answer.head is None:
-            self._answer_bytes += len(data)
-            if fault is None and self._answer_bytes > PROVIDER_HEAD_BYTES_MAX:
-                fault = "the head of the answer is too long"
-        else:
-            yield from self._pass_answer_on(answer)
+        # What was read before an answer went wrong is told all the same: it counts.
+        if (head := answer.take_head()) is not None:
+            yield from self._tell(http_events.ResponseHeaders(self._stream_id, head, answer.complete and not answer.has_body))
+        if body := answer.take_body():
+            yield from self._tell(http_events.ResponseData(self._stream_id, body))
         if self._provider is not provider:
             return  # the stream was cut meanwhile
         if fault is not None:
@@ -303,18 +277,10 @@ class Lane(layer.Layer):
         elif answer.complete:
             yield from self._answer_ended()
 
-    def _pass_answer_on(self, answer: AnswerReader) -> Commands:
-        """Tell the stream what has been read, also of an answer that goes wrong afterwards: it counts what came before."""
-        if answer.head is not None and not self._answer_head_told:
-            self._answer_head_told = True
-            yield from self._tell(ResponseHeaders(self._stream_id, answer.head, answer.complete and not answer.has_body))
-        if body := answer.take_body():
-            yield from self._tell(ResponseData(self._stream_id, body))
-
     def _answer_ended(self) -> Commands:
         self._answer.let_go()
         yield from self._let_provider_go()
-        yield from self._tell(ResponseEndOfMessage(self._stream_id))
+        yield from self._tell(http_events.ResponseEndOfMessage(self._stream_id))
 
     def _provider_left(self) -> Commands:
         if self._answer.close():
@@ -324,7 +290,7 @@ class Lane(layer.Layer):
 
     def _provider_failed(self, reason: str) -> Commands:
         yield from self._let_provider_go()  # what has not ended cannot be used again: it is closed
-        yield from self._tell(ResponseProtocolError(self._stream_id, reason, ErrorCode.GENERIC_SERVER_ERROR))
+        yield from self._tell(http_events.ResponseProtocolError(self._stream_id, reason, http_events.ErrorCode.GENERIC_SERVER_ERROR))
 
     def _let_provider_go(self) -> Commands:
         """Give a connection that may carry another request back to the worker; close any other."""
@@ -332,10 +298,3 @@ class Lane(layer.Layer):
         if provider is None:
             return
         yield ReleaseProvider(provider) if self._answer.complete and self._answer.reusable else commands.CloseConnection(provider)
-
-
-def _ends_with_connection(response: http.Response) -> bool:
-    headers = response.headers
-    if headers.get("connection", "").lower() == "close":
-        return True
-    return "content-length" not in headers and "transfer-encoding" not in headers and response.status_code not in {204, 304}

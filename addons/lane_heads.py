@@ -12,6 +12,8 @@ import httptools
 from mitmproxy import http
 
 from addons.checked_headers import CheckedHeaders
+from addons.connections import PROVIDER_HEAD_BYTES_MAX
+from addons.light_objects import make_request, make_response
 
 METHODS: Final = frozenset({b"GET", b"POST", b"DELETE"})
 # Each of these changes framing, hops or protocol: mitmproxy's layers handle them.
@@ -66,24 +68,11 @@ def read_request_head(head: bytes) -> tuple[http.Request, int, bool]:
         raise NotHere
     names = [name.lower() for name, _ in found.fields]
     length, closes = _read_framing(found.fields, names)
-    request = _make_request(
+    request = make_request(
         host="", port=0, method=method, scheme=b"", authority=b"", path=found.target, http_version=b"HTTP/1.1", headers=CheckedHeaders(found.fields, names),
         content=None, trailers=None, timestamp_start=time.time(), timestamp_end=None,
     )  # fmt: skip
     return request, length, closes
-
-
-def _make_request(**fields: Any) -> http.Request:
-    """Return a request of what is of the right types already: mitmproxy's own way looks at each and converts it."""
-    request = http.Request.__new__(http.Request)
-    request.data = http.RequestData(**fields)
-    return request
-
-
-def _make_response(**fields: Any) -> http.Response:
-    response = http.Response.__new__(http.Response)
-    response.data = http.ResponseData(**fields)
-    return response
 
 
 def _read_framing(fields: Sequence[tuple[bytes, bytes]], names: Sequence[bytes]) -> tuple[int, bool]:
@@ -122,6 +111,14 @@ def write_response_head(response: http.Response) -> bytes:
     return b"HTTP/1.1 %d %s\r\n%s\r\n" % (data.status_code, data.reason, _write_fields(data.headers.fields))
 
 
+def ends_with_connection(response: http.Response) -> bool:
+    """Tell whether the client learns by the connection's end that the answer is over, or is told that it will be closed."""
+    headers = response.headers
+    if headers.get("connection", "").lower() == "close":
+        return True
+    return "content-length" not in headers and "transfer-encoding" not in headers and response.status_code not in _BODILESS
+
+
 def _write_fields(fields: Any) -> bytes:
     return b"".join([b"%s: %s\r\n" % field for field in fields])
 
@@ -129,7 +126,7 @@ def _write_fields(fields: Any) -> bytes:
 class AnswerReader:
     """Reads one answer of a provider. `feed` may raise; afterwards the fields below say how far it is.
 
-    A `head` appears once; `take_body` returns what has come of the body since it was last asked.
+    `take_head` returns the head once; `take_body` what has come of the body since it was last asked.
     """
 
     def __init__(self) -> None:
@@ -140,6 +137,7 @@ class AnswerReader:
         self._interim = 0
         self._begun = False
         self._protocol = b""
+        self._head_bytes, self._head_taken = 0, False
         self.head: http.Response | None = None
         self.complete = False
         self.has_body = True
@@ -164,6 +162,17 @@ class AnswerReader:
             raise ValueError("the provider switched protocols") from None
         except httptools.HttpParserError as error:
             raise ValueError(f"not valid HTTP/1.1: {type(error).__name__}") from None
+        if self.head is None:
+            self._head_bytes += len(data)
+            if self._head_bytes > PROVIDER_HEAD_BYTES_MAX:
+                raise ValueError("the head of the answer is too long")
+
+    def take_head(self) -> http.Response | None:
+        """Return the head once, when it has come."""
+        if self._head_taken or self.head is None:
+            return None
+        self._head_taken = True
+        return self.head
 
     def take_body(self) -> bytes:
         """Return what has come of the body since the last call."""
@@ -207,7 +216,7 @@ class AnswerReader:
         is_chunked = framing.get(b"transfer-encoding", b"").lower().endswith(b"chunked")
         self.has_body = status not in _BODILESS and framing.get(b"content-length") != b"0"
         self.until_close = status not in _BODILESS and b"content-length" not in framing and not is_chunked
-        self.head = _make_response(
+        self.head = make_response(
             http_version=b"HTTP/1.1" if version == "1.1" else b"HTTP/1.0", status_code=status, reason=self._reason, headers=CheckedHeaders(self._fields, names),
             content=None, trailers=None, timestamp_start=time.time(), timestamp_end=None,
         )  # fmt: skip

@@ -38,7 +38,6 @@ BACK_OFF_SECONDS_MAX = 0.1
 _NOTHING = object()
 
 Word = str | bytes | int
-
 pack = cast("Callable[[tuple[Word, ...]], bytes]", hiredis.pack_command)  # its types know tuples of one word only
 
 
@@ -123,7 +122,7 @@ class WireLine(asyncio.Protocol):
     def _flush(self) -> None:
         unsent, self._unsent = self._unsent, []
         if self._transport is not None and not self.ended:
-            self._transport.write(unsent[0] if len(unsent) == 1 else b"".join(unsent))
+            self._transport.write(b"".join(unsent))
 
     def _refuse(self, future: PromptReply, error: RedisError) -> None:
         if not future.done():
