@@ -113,7 +113,8 @@ class GatewayHttp1Server(Http1Server):
                     yield from self._refuse(400, "invalid_request", "Only HTTP/1.0 and HTTP/1.1 are spoken on this connection.")
                     return
                 # A head that is refused may have told the length of its body by the very line that was wrong: what follows is nobody's.
-                self._close_after = _closes_connection(request) or fault_of(request) is not None
+                # (A CONNECT, which stock mitmproxy reads here, has an address for its target by right, and no body.)
+                self._close_after = _closes_connection(request) or (request.method != "CONNECT" and fault_of(request) is not None)
             yield command
 
     def _skip_empty_lines(self) -> None:
