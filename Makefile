@@ -6,8 +6,8 @@ SHELL := /bin/sh
 VENV := .venv
 BIN := $(VENV)/bin
 UP_FLAGS ?= --sandbox
-# More processes than cores only slow the waiting tests down. A file stays on one of them, since its tests share an appliance.
-TEST_PROCESSES ?= 2
+# One more than the two cores of a small machine: many tests wait for processes. A file stays on one of them, since its tests share an appliance.
+TEST_PROCESSES ?= 3
 PARALLEL = -n $(TEST_PROCESSES) --dist loadfile --no-loadscope-reorder
 TEST_FLAGS ?=
 LOCK_FLAGS ?=
