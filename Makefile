@@ -6,8 +6,9 @@ SHELL := /bin/sh
 VENV := .venv
 BIN := $(VENV)/bin
 UP_FLAGS ?= --sandbox
-# One more than the two cores of a small machine: many tests wait for processes. A file stays on one of them, since its tests share an appliance.
-TEST_PROCESSES ?= 3
+# As many as a small machine has cores: more are somewhat faster and make tests that watch a clock less sure. A file stays on one of them, since its
+# tests share an appliance.
+TEST_PROCESSES ?= 2
 PARALLEL = -n $(TEST_PROCESSES) --dist loadfile --no-loadscope-reorder
 TEST_FLAGS ?=
 LOCK_FLAGS ?=

@@ -40,7 +40,9 @@ class Complaints(logging.Handler):
         self.found: list[str] = []
 
     def emit(self, record: logging.LogRecord) -> None:
-        self.found.append(self.format(record))
+        # Clients of tests before this one end when the garbage collector comes to them, in whatever loop there is then.
+        if record.name != "asyncio" or "was never retrieved" not in record.getMessage():
+            self.found.append(self.format(record))
 
     @contextmanager
     def listening(self) -> Iterator[None]:

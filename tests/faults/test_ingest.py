@@ -71,7 +71,7 @@ def crowd_reporting(target: Appliance) -> Iterator[Crowd]:
     threads = [threading.Thread(target=crowd.run, kwargs={"with_keys": number % 2 == 0}, daemon=True) for number in range(8)]
     for thread in threads:
         thread.start()
-    time.sleep(1.0)
+    eventually(lambda: len(crowd.keyed) > 20 and len(crowd.unkeyed) > 20)
     yield crowd
     eventually(lambda: httpx.get(f"{target.url}/health", timeout=10).status_code == 200)
     time.sleep(1.0)
