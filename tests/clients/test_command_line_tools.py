@@ -24,6 +24,11 @@ def aider(*arguments: str) -> list[str]:
     return [str(Path(python_of("aider")).with_name("aider")), *quiet, *arguments]
 
 
+def llm_model(door: Door) -> str:
+    """How llm names an OpenAI model: one of the gateway's own list, or OpenAI's."""
+    return "level5/gpt-5.2" if door is Door.BASE_URL else "gpt-5.2"
+
+
 @pytest.mark.parametrize("model", ["claude-sonnet-4-6", "gpt-5.2"])
 def test_llm_is_answered_and_charged_to_the_microunit(house: House, home: UserHome, model: str) -> None:
     home.connect(house, "llm", door=Door.BASE_URL, model=model)
@@ -46,10 +51,10 @@ def test_llm_is_answered_through_the_proxy(house: House, home: UserHome, forward
     house.require_exact_charges(upstream_calls=1)
 
 
-def test_llm_shows_that_the_balance_is_used_up(house: House, home: UserHome) -> None:
-    home.connect(house, "llm", door=Door.BASE_URL, model="gpt-5.2", empty=True)
+def test_llm_shows_that_the_balance_is_used_up(house: House, home: UserHome, door: Door) -> None:
+    home.connect(house, "llm", door=door, model="gpt-5.2", empty=True)
 
-    done = home.run(*llm("-m", "level5/gpt-5.2", "say hi"))
+    done = home.run(*llm("-m", llm_model(door), "say hi"))
 
     assert done.code == 1
     house.require_told_what_is_missing(done.shown)
@@ -58,22 +63,22 @@ def test_llm_shows_that_the_balance_is_used_up(house: House, home: UserHome) -> 
 
 
 @pytest.mark.clients
-def test_llm_repeats_after_a_failure_of_the_provider(house: House, home: UserHome) -> None:
-    home.connect(house, "llm", door=Door.BASE_URL, model="gpt-5.2")
+def test_llm_repeats_after_a_failure_of_the_provider(house: House, home: UserHome, door: Door) -> None:
+    home.connect(house, "llm", door=door, model="gpt-5.2")
     house.script("status=503")
 
-    done = home.run(*llm("-m", "level5/gpt-5.2", "say hi"))
+    done = home.run(*llm("-m", llm_model(door), "say hi"))
 
     assert done.shown.startswith(GREETING)
     house.require_exact_charges(upstream_calls=2)
 
 
 @pytest.mark.clients
-def test_llm_shows_that_a_stream_broke_off(house: House, home: UserHome) -> None:
-    home.connect(house, "llm", door=Door.BASE_URL, model="gpt-5.2")
+def test_llm_shows_that_a_stream_broke_off(house: House, home: UserHome, door: Door) -> None:
+    home.connect(house, "llm", door=door, model="gpt-5.2")
     house.script("cut_after=8")
 
-    done = home.run(*llm("-m", "level5/gpt-5.2", "say hi"))
+    done = home.run(*llm("-m", llm_model(door), "say hi"))
 
     assert done.code == 1, "half an answer was taken for a whole one"
     assert len(house.visits()) == 1
@@ -103,8 +108,8 @@ def test_aider_is_answered_through_the_proxy(house: House, home: UserHome, forwa
 
 
 @pytest.mark.clients
-def test_aider_shows_that_the_balance_is_used_up_with_each_of_its_tries(house: House, home: UserHome) -> None:
-    home.connect(house, "aider", door=Door.BASE_URL, model="claude-sonnet-4-6", empty=True)
+def test_aider_shows_that_the_balance_is_used_up_with_each_of_its_tries(house: House, home: UserHome, door: Door) -> None:
+    home.connect(house, "aider", door=door, model="claude-sonnet-4-6", empty=True)
 
     done = home.run(*aider("--message", "say hi"))
 
@@ -115,8 +120,8 @@ def test_aider_shows_that_the_balance_is_used_up_with_each_of_its_tries(house: H
 
 
 @pytest.mark.clients
-def test_aider_repeats_after_a_failure_of_the_provider(house: House, home: UserHome) -> None:
-    home.connect(house, "aider", door=Door.BASE_URL, model="claude-sonnet-4-6")
+def test_aider_repeats_after_a_failure_of_the_provider(house: House, home: UserHome, door: Door) -> None:
+    home.connect(house, "aider", door=door, model="claude-sonnet-4-6")
     house.script("status=503")
 
     done = home.run(*aider("--message", "say hi"))
@@ -126,8 +131,8 @@ def test_aider_repeats_after_a_failure_of_the_provider(house: House, home: UserH
 
 
 @pytest.mark.clients
-def test_aider_repeats_a_stream_that_broke_off_and_both_are_charged(house: House, home: UserHome) -> None:
-    home.connect(house, "aider", door=Door.BASE_URL, model="claude-sonnet-4-6")
+def test_aider_repeats_a_stream_that_broke_off_and_both_are_charged(house: House, home: UserHome, door: Door) -> None:
+    home.connect(house, "aider", door=door, model="claude-sonnet-4-6")
     house.script("cut_after=8")
 
     done = home.run(*aider("--message", "say hi"))
