@@ -33,39 +33,65 @@ CANNOT_SIGN: Final = "Make one more transfer from the same place with your depos
 async def open_claim(request: Request) -> Response:
     """Give the caller the text to sign for a deposit that named nobody."""
     context = context_of(request)
-    token = await _admit(request, context)
+    token = await admit_claimant(request, context)
     wish = await read_body(request, ClaimRequest)
-    try:
-        deposit = await context.deposits.find(wish.signature)
-    except UnknownDeposit:
-        raise _unknown_deposit() from None
-    wallet = _only_sender(deposit)
-    account = await context.accounts.find(str(token.account))
-    challenge = await _challenge(context, deposit, account, wallet=wallet)
-    text = claim_text(challenge)
-    claim_id = await context.deposits.open_claim(deposit, account, text=text, nonce=challenge.nonce, expires_at=challenge.expires_at)
-    get_log().info("claim_opened", claim_id=claim_id, account_id=account.id, signature=deposit.signature, amount=deposit.amount)
-    answer = ClaimOpened(claim_id=claim_id, text=text, wallet=wallet, usdc_amount=deposit.amount, expires_at=challenge.expires_at)
-    return JSONResponse(answer.model_dump())
+    return JSONResponse((await begin_claim(context, token, signature=wish.signature)).model_dump())
 
 
 async def prove_claim(request: Request) -> Response:
     """Credit a deposit to the account whose owner signed for it with the sending wallet."""
     context = context_of(request)
-    token = await _admit(request, context)
+    token = await admit_claimant(request, context)
     proof = await read_body(request, ClaimProof)
-    claim = await _find(context, request.path_params["claim_id"], token)
+    return JSONResponse((await settle_claim(context, token, claim_id=request.path_params["claim_id"], proof=proof)).model_dump())
+
+
+async def begin_claim(context: ControlContext, token: ApiToken, *, signature: str) -> ClaimOpened:
+    """Open a claim of the deposit that the transaction with this signature made.
+
+    Raises:
+        ApiError: 404, 409 or 422 where there is nothing to claim, or nobody who could.
+    """
     try:
-        deposit = await context.deposits.find(claim.signature)
+        deposit = await context.deposits.find(signature)
     except UnknownDeposit:
         raise _unknown_deposit() from None
-    _require_proof(claim, proof, wallet=_only_sender(deposit))
+    wallet = only_sender(deposit)
+    account = await context.accounts.find(str(token.account))
+    challenge = await _challenge(context, deposit, account, wallet=wallet)
+    text = claim_text(challenge)
+    claim_id = await context.deposits.open_claim(deposit, account, text=text, nonce=challenge.nonce, expires_at=challenge.expires_at)
+    get_log().info("claim_opened", claim_id=claim_id, account_id=account.id, signature=deposit.signature, amount=deposit.amount)
+    return ClaimOpened(claim_id=claim_id, text=text, wallet=wallet, usdc_amount=deposit.amount, expires_at=challenge.expires_at)
+
+
+async def settle_claim(context: ControlContext, token: ApiToken, *, claim_id: str, proof: ClaimProof) -> ClaimSettled:
+    """Credit the deposit of a claim that `proof` proves.
+
+    Raises:
+        ApiError: 404, 409, 410 or 422 where it proves nothing, or comes too late.
+        InactiveAccount: the account is closed.
+    """
+    claim, deposit = await open_claim_of(context, token, claim_id=claim_id)
+    _require_proof(claim, proof, wallet=only_sender(deposit))
     account = await context.accounts.find(str(token.account))
     await _take(context, claim, deposit, account)
     status = (await context.deposits.find(deposit.signature)).state
     get_log().info("claim_proven", claim_id=claim.id, account_id=account.id, signature=deposit.signature, amount=deposit.amount, status=status)
-    answer = ClaimSettled(claim_id=claim.id, status="credited" if status == "credited" else "due", signature=deposit.signature, usdc_amount=deposit.amount)
-    return JSONResponse(answer.model_dump())
+    return ClaimSettled(claim_id=claim.id, status="credited" if status == "credited" else "due", signature=deposit.signature, usdc_amount=deposit.amount)
+
+
+async def open_claim_of(context: ControlContext, token: ApiToken, *, claim_id: str) -> tuple[Claim, Deposit]:
+    """Return an open claim of the caller's own, and the deposit that it is of.
+
+    Raises:
+        ApiError: 404, 409 or 410 where there is none, or none any more.
+    """
+    claim = await _find(context, claim_id, token)
+    try:
+        return claim, await context.deposits.find(claim.signature)
+    except UnknownDeposit:
+        raise _unknown_deposit() from None
 
 
 async def _take(context: ControlContext, claim: Claim, deposit: Deposit, account: Account) -> None:
@@ -88,7 +114,7 @@ async def _take(context: ControlContext, claim: Claim, deposit: Deposit, account
         raise ApiError(422, "balance_full", message=f"This deposit cannot be credited: {error}. Ask the operator.") from None
 
 
-async def _admit(request: Request, context: ControlContext) -> ApiToken:
+async def admit_claimant(request: Request, context: ControlContext) -> ApiToken:
     """Return the caller's token, once it is known to be good and not to have tried too often.
 
     Raises:
@@ -103,7 +129,7 @@ async def _admit(request: Request, context: ControlContext) -> ApiToken:
     return token
 
 
-def _only_sender(deposit: Deposit) -> str:
+def only_sender(deposit: Deposit) -> str:
     """Return the one wallet that can claim a deposit.
 
     Raises:
