@@ -1,9 +1,8 @@
 """Deposits: money that arrived in the vault on Solana, recorded once and credited once."""
 
-from typing import Any
-
 from ledger.deposit_claims import DepositClaims
 from ledger.deposit_credits import DepositCredits
+from ledger.deposit_reads import DepositReads, read_deposit
 from ledger.deposit_values import Deposit
 from ledger.errors import UnknownDeposit
 from ledger.journal import journal_answers
@@ -15,7 +14,7 @@ from ledger.vault_status import VaultStatus
 LIST_MAX = 1000
 
 
-class Deposits(VaultOpening, VaultPages, DepositCredits, DepositClaims, VaultStatus):
+class Deposits(VaultOpening, VaultPages, DepositCredits, DepositClaims, DepositReads, VaultStatus):
     """The vault's moves and what became of them.
 
     The watcher opens the vault, records pages and has what is due credited; people list, assign and claim. Any method raises
@@ -26,7 +25,7 @@ class Deposits(VaultOpening, VaultPages, DepositCredits, DepositClaims, VaultSta
         """Return deposits, newest first: those in `state` (aside, due, credited), and with an id below `before`."""
         async with journal_answers():
             rows = await self._pool.fetch(SQL["list_deposits"], state, before, max(0, min(limit, LIST_MAX)))
-        return [_deposit(row) for row in rows]
+        return [read_deposit(row) for row in rows]
 
     async def find(self, signature: str) -> Deposit:
         """Return the deposit that this transaction made.
@@ -38,9 +37,4 @@ class Deposits(VaultOpening, VaultPages, DepositCredits, DepositClaims, VaultSta
             row = await self._pool.fetchrow(SQL["deposit_by_signature"], signature.strip())
         if row is None:
             raise UnknownDeposit(f"no deposit came by transaction {signature}")
-        return _deposit(row)
-
-
-def _deposit(row: Any) -> Deposit:
-    fields = dict(row)
-    return Deposit(**{**fields, "senders": tuple(fields["senders"])})
+        return read_deposit(row)

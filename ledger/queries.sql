@@ -431,3 +431,28 @@ SELECT digest FROM stored_objects WHERE account_id = $1 AND digest = ANY($2::byt
 
 -- name: forget_stored
 DELETE FROM stored_objects WHERE made_at < now() - make_interval(days => $1);
+
+-- What somebody who pays in sees of the deposits.
+
+-- name: deposits_of_account
+SELECT deposits.id, signature, slot, amount, block_time, senders, deposits.deposit_code, source, aside, account_id, public_id, state, recorded_at, credited_at
+FROM deposits JOIN accounts ON accounts.id = deposits.account_id
+WHERE account_id = $1 AND ($2::bigint IS NULL OR deposits.id < $2) ORDER BY deposits.id DESC LIMIT $3;
+
+-- name: deposits_aside_from
+SELECT id, signature, slot, amount, block_time, senders, deposit_code, source, aside, account_id, NULL AS public_id, state, recorded_at, credited_at
+FROM deposits WHERE state = 'aside' AND senders = ARRAY[$1::text] ORDER BY id DESC LIMIT $2;
+
+-- name: pending_of_account
+-- What is recorded already is not pending any more, whether or not the watcher has said so yet.
+SELECT signature, slot, pending.amount, pending.deposit_code, seen_at
+FROM pending_deposits AS pending JOIN accounts ON accounts.deposit_code = pending.deposit_code
+WHERE accounts.id = $1 AND NOT EXISTS (SELECT FROM vault_moves AS moves
+    WHERE moves.genesis = pending.genesis AND moves.signature = pending.signature AND moves.vault = pending.vault)
+ORDER BY seen_at DESC, signature LIMIT $2;
+
+-- name: move_by_signature
+SELECT kind FROM vault_moves WHERE genesis = (SELECT genesis FROM vaults LIMIT 1) AND signature = $1 LIMIT 1;
+
+-- name: pending_by_signature
+SELECT signature, slot, amount, deposit_code, seen_at FROM pending_deposits WHERE signature = $1 LIMIT 1;
