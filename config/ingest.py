@@ -1,8 +1,8 @@
-"""Settings of usage ingest: its bounds, what stops it, the tiers of an organisation, and the admin API beside it."""
+"""Settings of usage ingest: its bounds, what stops it, and the tiers of an organisation."""
 
 from typing import Literal
 
-from pydantic import Field, NonNegativeInt, PositiveInt, SecretStr, field_validator
+from pydantic import Field, NonNegativeInt, PositiveInt, field_validator
 
 from config.sections import HTTP_ADDRESS, Section
 
@@ -96,16 +96,3 @@ class TiersSettings(Section):
     def workspace_caps(self) -> dict[str, int | None]:
         """Workspaces by tier; None for no cap."""
         return {name: getattr(self, name).workspace_cap for name in self.names}
-
-
-class AdminSettings(Section):
-    """The admin API (`/v1/admin/…`)."""
-
-    token: SecretStr | None = Field(default=None, description="Bearer token of the admin API; without it the API answers 404.")
-
-    @field_validator("token")
-    @classmethod
-    def _is_a_secret(cls, value: SecretStr | None) -> SecretStr | None:
-        if value is not None and (len(value.get_secret_value()) < 16 or not value.get_secret_value().isascii() or not value.get_secret_value().isprintable()):
-            raise ValueError("must be at least 16 printable ASCII characters")
-        return value

@@ -40,6 +40,14 @@ def read_names(value: object) -> object:
     return names
 
 
+def is_loopback_host(host: str) -> bool:
+    """Tell whether the host of an address (without brackets) is this machine under a name that no other can take."""
+    try:
+        return host == "localhost" or ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        return False
+
+
 class Section(BaseModel):
     """A group of settings: no unknown keys, never changed after reading."""
 

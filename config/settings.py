@@ -13,8 +13,9 @@ from urllib.parse import urlsplit
 
 from pydantic import BeforeValidator, ConfigDict, Field, SecretStr, ValidationError, ValidationInfo, field_validator, model_validator
 
+from config.admin import AdminSettings
 from config.chain import SANDBOX_MINT, SANDBOX_TREASURY, ChainSettings
-from config.ingest import AdminSettings, IngestSettings, PricingSettings, TiersSettings
+from config.ingest import IngestSettings, PricingSettings, TiersSettings
 from config.sections import (
     HTTP_ADDRESS,
     AbsolutePath,
@@ -31,6 +32,7 @@ from config.sections import (
     RegisterSettings,
     SandboxSettings,
     Section,
+    is_loopback_host,
     read_networks,
 )
 from config.sources import (
@@ -207,11 +209,7 @@ def simulated_chain(port: object, ws_port: object) -> Nested:
 
 
 def _is_of_this_machine(url: str) -> bool:
-    host = urlsplit(url).hostname or ""
-    try:
-        return host == "localhost" or ip_address(host).is_loopback
-    except ValueError:
-        return False
+    return is_loopback_host(urlsplit(url).hostname or "")
 
 
 def load_settings(flags: Mapping[str, object] | None = None, config: Path | None = None, *, environment: Mapping[str, str] | None = None) -> Settings:
