@@ -1,0 +1,187 @@
+"""What the gateway saw of its traffic, as values: outcomes, how long answers took, and which clients asked. Pure; never money.
+
+A `Tally` is counters in one fixed order; its text form is what Redis keeps, short enough for its compact hashes. The order and the
+bounds never change: what is stored for ninety days was written by them.
+"""
+
+import re
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from enum import IntEnum
+from string import ascii_letters
+from typing import Final, Self
+
+KEPT_DAYS: Final = 90
+MODELS_MAX: Final = 40  # of one account that are told apart on one day
+CLIENTS_MAX: Final = 40  # of one account
+MODEL_LENGTH_MAX: Final = 80
+OTHER_MODEL: Final = "*"  # a model beyond those that are told apart
+NO_MODEL: Final = ""  # a request that ended before its model was known
+LATENCY_BOUNDS_MS: Final = (50, 100, 200, 400, 800, 1_500, 3_000, 6_000, 12_000, 25_000, 50_000, 100_000, 300_000)
+
+
+class Outcome(IntEnum):
+    """How a request ended, for whoever asks why things fail."""
+
+    OK = 0
+    BALANCE = 1  # refused for lack of money
+    CLIENT_ERROR = 2  # what was asked for could not be served, by us or by the provider: 4xx
+    PROVIDER_ERROR = 3  # the provider failed: 5xx, or no answer at all
+    TIMEOUT = 4
+    CUT = 5  # an answer that broke off before its end
+    RATE_LIMITED = 6  # 429, ours or the provider's
+    UNAVAILABLE = 7  # the gateway itself could not: 503
+    CLIENT_LEFT = 8  # the client did not wait for the end
+
+
+_BUCKETS: Final = len(LATENCY_BOUNDS_MS) + 1
+_LATENCY: Final = len(Outcome)
+_FIRST_BYTE: Final = _LATENCY + _BUCKETS
+SIZE: Final = _FIRST_BYTE + _BUCKETS
+_ENTRY: Final = re.compile(r"([A-Za-z])(\d{1,15})")
+
+
+@dataclass(frozen=True, slots=True)
+class Histogram:
+    """How many took how long: `counts` has one entry for each of `LATENCY_BOUNDS_MS` (up to and including it), and one for all above."""
+
+    counts: tuple[int, ...]
+
+    @property
+    def total(self) -> int:
+        """How many were measured."""
+        return sum(self.counts)
+
+    def quantile_ms(self, percent: int) -> int | None:
+        """Return in how many milliseconds this share was done, evenly spread within a bucket; None where nothing was measured.
+
+        What lies above the last bound is given as that bound.
+        """
+        wanted, before, low = self.total * percent, 0, 0
+        if wanted == 0:
+            return None if self.total == 0 else 0
+        for count, high in zip(self.counts, (*LATENCY_BOUNDS_MS, LATENCY_BOUNDS_MS[-1]), strict=True):
+            if count and (before + count) * 100 >= wanted:
+                return low + (high - low) * (wanted - before * 100) // (count * 100)
+            before, low = before + count, high
+        return LATENCY_BOUNDS_MS[-1]
+
+
+@dataclass(frozen=True, slots=True)
+class Tally:
+    """Counters of a number of requests."""
+
+    counters: tuple[int, ...] = (0,) * SIZE
+
+    def of(self, outcome: Outcome) -> int:
+        """Return how many ended so."""
+        return self.counters[outcome]
+
+    @property
+    def requests(self) -> int:
+        """How many requests there were."""
+        return sum(self.counters[:_LATENCY])
+
+    @property
+    def errors(self) -> int:
+        """How many failed: everything but what ended well and what its client did not wait for."""
+        return self.requests - self.of(Outcome.OK) - self.of(Outcome.CLIENT_LEFT)
+
+    @property
+    def latency(self) -> Histogram:
+        """From the request's head to the end of its answer, of those that a provider answered."""
+        return Histogram(self.counters[_LATENCY:_FIRST_BYTE])
+
+    @property
+    def first_byte(self) -> Histogram:
+        """From the request's head to the head of its answer."""
+        return Histogram(self.counters[_FIRST_BYTE:])
+
+    def __add__(self, other: "Tally") -> "Tally":
+        """Return both together."""
+        return Tally(tuple(map(int.__add__, self.counters, other.counters)))
+
+    @classmethod
+    def from_text(cls, text: str) -> Self:
+        """Read the text form; what is none of it is left out, for these are no books."""
+        counters = [0] * SIZE
+        for letter, count in _ENTRY.findall(text):
+            place = ascii_letters.index(letter)
+            if place < SIZE:
+                counters[place] = int(count)
+        return cls(tuple(counters))
+
+
+def text_of(counters: Sequence[int]) -> str:
+    """Return the text form of counters: a letter for its place before each that is not 0."""
+    return "".join(f"{letter}{count}" for letter, count in zip(ascii_letters, counters, strict=False) if count)
+
+
+def latency_place(milliseconds: int) -> int:
+    """Return the place of a whole answer's time among the counters."""
+    return _LATENCY + _bucket(milliseconds)
+
+
+def first_byte_place(milliseconds: int) -> int:
+    """Return the place of a first byte's time among the counters."""
+    return _FIRST_BYTE + _bucket(milliseconds)
+
+
+def _bucket(milliseconds: int) -> int:
+    for place, bound in enumerate(LATENCY_BOUNDS_MS):
+        if milliseconds <= bound:
+            return place
+    return len(LATENCY_BOUNDS_MS)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class HourTally:
+    """One hour (UTC) of one model; `NO_MODEL` or `OTHER_MODEL` where it is not one of those that are told apart."""
+
+    hour: datetime
+    model: str
+    tally: Tally
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ClientSeen:
+    """A family of clients by their User-Agent, such as `claude-code` or `openai-python`; `other` for what is not known."""
+
+    family: str
+    requests: int
+    last_seen: datetime
+
+
+@dataclass(frozen=True, slots=True)
+class Activity:
+    """What was seen in a period, oldest first. Never exact: what a worker had in memory when it was killed is lost."""
+
+    hours: tuple[HourTally, ...]
+
+    @property
+    def total(self) -> Tally:
+        """All of it."""
+        return _sum(entry.tally for entry in self.hours)
+
+    def by_hour(self) -> dict[datetime, Tally]:
+        """Return each hour in which something was seen, all models together."""
+        return self._grouped([entry.hour for entry in self.hours])
+
+    def by_model(self) -> dict[str, Tally]:
+        """Return each model, most asked first."""
+        return self._grouped([entry.model for entry in self.hours])
+
+    def _grouped[Key](self, keys: Sequence[Key]) -> dict[Key, Tally]:
+        groups: dict[Key, list[Tally]] = {}
+        for key, entry in zip(keys, self.hours, strict=True):
+            groups.setdefault(key, []).append(entry.tally)
+        sums = {key: _sum(tallies) for key, tallies in groups.items()}
+        if keys and isinstance(keys[0], str):
+            return dict(sorted(sums.items(), key=lambda item: -item[1].requests))
+        return sums
+
+
+def _sum(tallies: Iterable[Tally]) -> Tally:
+    counters = [each.counters for each in tallies]
+    return Tally(tuple(map(sum, zip(*counters, strict=True)))) if counters else Tally()
