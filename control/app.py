@@ -13,8 +13,14 @@ from starlette.responses import Response
 from starlette.routing import Route
 
 from control import accounts, certificate, deposit_claims, descriptions, pages, pay_pages, service, wallet_requests
+from control.console.routes import CONSOLE_ROUTES
 from control.context import ControlContext
-from control.errors import ApiError, answer_api_error, answer_http_exception, answer_ledger_error
+from control.dashboard.connect_routes import CONNECT_ROUTES
+from control.dashboard.fund_routes import FUND_ROUTES
+from control.dashboard.key_routes import KEY_ROUTES
+from control.dashboard.overview_routes import OVERVIEW_ROUTES
+from control.dashboard.transaction_routes import TRANSACTION_ROUTES
+from control.errors import ApiError
 from control.faucet import FAUCET_ROUTE
 from control.middleware import Envelope
 from control.openapi import Endpoint, openapi
@@ -31,6 +37,8 @@ from control.schemas import (
     TransactionsQuery,
 )
 from control.usage_routes import USAGE_ROUTES
+from control.web.asset_routes import ASSET_ROUTES
+from control.web.error_pages import answer_api_error, answer_http_exception, answer_ledger_error
 from ledger.errors import LedgerError
 
 Handler = Callable[[Request], Awaitable[Response]]
@@ -137,6 +145,13 @@ ROUTES: Final[tuple[tuple[Endpoint, Handler], ...]] = (
     ),
     (Endpoint(path="/icon.svg", summary="What wallets show beside our name.", tag="paying", media_type="image/svg+xml"), pay_pages.icon),
     *USAGE_ROUTES,
+    *ASSET_ROUTES,
+    *OVERVIEW_ROUTES,
+    *TRANSACTION_ROUTES,
+    *FUND_ROUTES,
+    *CONNECT_ROUTES,
+    *KEY_ROUTES,
+    *CONSOLE_ROUTES,
     (Endpoint(path="/dashboard", summary="Where the accounts' pages are.", tag="pages", media_type="text/html"), pages.dashboard_door),
     (Endpoint(path="/dashboard/{api_token}", summary="The account's page.", tag="pages", media_type="text/html"), pages.dashboard),
     (Endpoint(path="/pricing", summary="Prices for people.", tag="pages", media_type="text/html"), pages.price_page),

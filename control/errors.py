@@ -86,23 +86,26 @@ async def answer_api_error(request: Request, error: Exception) -> Response:
 
 async def answer_ledger_error(request: Request, error: Exception) -> Response:
     """Handle a failure of the books that an endpoint let pass."""
-    if not isinstance(error, LedgerError):
-        return error_response(internal_error(), path=request.url.path)
-    answer = from_ledger(error)
-    if answer.status >= 500:
-        get_log().warning("books_unavailable", kind=type(error).__name__, reason=str(error), request_id=request.scope.get("level5.request_id"))
+    answer = logged_ledger_error(request, error) if isinstance(error, LedgerError) else internal_error()
     return error_response(answer, path=request.url.path)
 
 
-async def answer_http_exception(request: Request, error: Exception) -> Response:
-    """Handle what the router says: an unknown path or a wrong method."""
+def logged_ledger_error(request: Request, error: LedgerError) -> ApiError:
+    """Say a failure of the books in words for the caller, and for the operator where a store is away."""
+    answer = from_ledger(error)
+    if answer.status >= 500:
+        get_log().warning("books_unavailable", kind=type(error).__name__, reason=str(error), request_id=request.scope.get("level5.request_id"))
+    return answer
+
+
+def from_http_exception(error: Exception) -> ApiError:
+    """Say in words what the router says: an unknown path or a wrong method."""
     if not isinstance(error, HTTPException):
-        return error_response(internal_error(), path=request.url.path)
-    path, allowed = request.url.path, (error.headers or {}).get("Allow", "")
+        return internal_error()
+    allowed = (error.headers or {}).get("Allow", "")
     if error.status_code == 404:
-        return error_response(ApiError(404, "not_found", message="There is nothing at this path. GET /openapi.json lists what there is."), path=path)
+        return ApiError(404, "not_found", message="There is nothing at this path. GET /openapi.json lists what there is.")
     if error.status_code == 405:
         message = f"This path answers to {allowed} only."
-        refusal = ApiError(405, "method_not_allowed", message=message, details={"allowed": allowed.split(", ")}, headers={"Allow": allowed})
-        return error_response(refusal, path=path)
-    return error_response(ApiError(error.status_code, "invalid_request", message=str(error.detail), headers=error.headers), path=path)
+        return ApiError(405, "method_not_allowed", message=message, details={"allowed": allowed.split(", ")}, headers={"Allow": allowed})
+    return ApiError(error.status_code, "invalid_request", message=str(error.detail), headers=error.headers)

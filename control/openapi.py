@@ -46,7 +46,7 @@ PROXY_ERRORS: Final = (400, 401, 402, 404, 413, 422, 429, 502, 503, 504)
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Endpoint:
-    """One path and method, described."""
+    """One path and method; `described` where programs are told of it, which pages for people are not."""
 
     path: str
     summary: str
@@ -58,6 +58,7 @@ class Endpoint:
     body: type[BaseModel] | None = None
     errors: tuple[int, ...] = ()
     extra_answers: Mapping[int, type[BaseModel]] = field(default_factory=dict)
+    described: bool = True
 
 
 def _proxy(method: str, path: str, summary: str) -> Endpoint:
@@ -76,7 +77,7 @@ PROXY_ENDPOINTS: Final = (
 
 def describe(endpoints: Sequence[Endpoint], *, public_url: str, version: str) -> dict[str, object]:
     """Return the OpenAPI document."""
-    endpoints = [*endpoints, *PROXY_ENDPOINTS]
+    endpoints = [*(endpoint for endpoint in endpoints if endpoint.described), *PROXY_ENDPOINTS]
     answers: set[type[BaseModel]] = {model for endpoint in endpoints for model in (endpoint.answer, *endpoint.extra_answers.values()) if model} | {
         ErrorAnswer,
         PlainErrorAnswer,

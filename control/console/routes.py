@@ -1,0 +1,7 @@
+"""The operator's pages, below /admin."""
+
+from typing import Final
+
+from control.web.routing import PageRoute
+
+CONSOLE_ROUTES: Final[tuple[PageRoute, ...]] = ()

@@ -1,0 +1,53 @@
+"""Who looks at an account's page: whoever has one of its tokens."""
+
+from dataclasses import dataclass, field
+
+from starlette.requests import Request
+
+from control.accounts import owner_standing
+from control.context import ControlContext, context_of
+from control.errors import ApiError
+from ledger.accounts import Account
+from ledger.holds import Standing
+from ledger.tokens import ApiToken, parse_token
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Visitor:
+    """The bearer of a token that was good a moment ago. `token_text` is the secret: for addresses on the account's own pages only."""
+
+    context: ControlContext
+    token: ApiToken
+    token_text: str = field(repr=False)
+    account: Account
+    standing: Standing
+    read_only: bool = False
+
+    @property
+    def address(self) -> str:
+        """Return where the account's pages begin."""
+        return f"/dashboard/{self.token_text}"
+
+
+async def visit(request: Request) -> Visitor:
+    """Return who asks. Suspended and closed accounts may look too: what they own stays theirs.
+
+    Raises:
+        UnknownToken, InactiveAccount: the token is nobody's, or was revoked: 401.
+        BalanceUnavailable, JournalUnavailable: a store did not answer: 503.
+    """
+    context, text = context_of(request), request.path_params["api_token"]
+    token = parse_token(text)
+    standing = await owner_standing(context, token)
+    account = await context.accounts.find(str(token.account))
+    return Visitor(context=context, token=token, token_text=text, account=account, standing=standing)
+
+
+def require_owner(visitor: Visitor) -> None:
+    """Let only those change something who may spend.
+
+    Raises:
+        ApiError: 403 for a token that is made for looking.
+    """
+    if visitor.read_only:
+        raise ApiError(403, "read_only_token", message="This token is for looking only. Open the page with the account's own token to change something.")
