@@ -18,6 +18,7 @@ from control.deposit_codes import DepositCodes
 from control.health import HealthMonitor
 from control.ingest import UsageDoor, make_door
 from control.minute_limit import MinuteLimit
+from control.payment_statuses import PaymentStatuses
 from control.peers import Network, client_address, limited_network, peer_address, read_networks
 from control.rpc_providers import RpcProviders
 from ledger.accounts import Accounts
@@ -55,6 +56,7 @@ class ControlContext:
     chain: ChainView
     codes: DepositCodes
     rpc: RpcProviders
+    payments: PaymentStatuses
     keys: Keys
     workspaces: Workspaces
     usage: UsageDoor
@@ -116,6 +118,7 @@ async def open_context(settings: Settings, card: RateCard, *, internal_key: str 
             chain=ChainView(settings, deposits),
             codes=DepositCodes(accounts),
             rpc=rpc,
+            payments=PaymentStatuses(rpc),
             keys=Keys(pool, balances),
             workspaces=workspaces,
             usage=make_door(settings, card, ingest=ingest, claims=Claims(pool, ingest), workspaces=workspaces),
