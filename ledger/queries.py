@@ -1,4 +1,4 @@
-"""The SQL of `queries.sql` and `ingest_queries.sql`, by name."""
+"""The SQL of the files beside this one, by name."""
 
 import re
 from importlib.resources import files
@@ -20,4 +20,9 @@ def read_queries(text: str) -> dict[str, str]:
     return {name: body.strip().rstrip(";") for name, body in zip(names, bodies, strict=True)}
 
 
-SQL: Final = read_queries("\n".join((files("ledger") / name).read_text(encoding="utf-8") for name in ("queries.sql", "ingest_queries.sql")))
+def _read_files() -> str:
+    texts = {file.name: file.read_text(encoding="utf-8") for file in files("ledger").iterdir() if file.name.endswith(".sql")}
+    return "\n".join(texts[name] for name in sorted(texts))
+
+
+SQL: Final = read_queries(_read_files())
