@@ -58,22 +58,6 @@ ON CONFLICT (account_id, month) DO UPDATE SET
     events = usage_months.events + excluded.events,
     amount = usage_months.amount + excluded.amount;
 
--- name: add_reported_rollups
--- The counts are what others say: no sum of them may overflow and stop the poster.
-INSERT INTO rollups_hourly (
-    shard, account_id, hour, provider, model, reported, requests, input_tokens, output_tokens, cache_write_tokens, cache_read_tokens, amount, provider_cost)
-SELECT shard, account_id, hour, provider, model, true, requests, input_tokens, output_tokens, cache_write_tokens, cache_read_tokens, amount, 0
-FROM unnest(
-    $1::smallint[], $2::bigint[], $3::timestamptz[], $4::text[], $5::text[], $6::bigint[], $7::bigint[], $8::bigint[], $9::bigint[], $10::bigint[], $11::bigint[])
-    AS new (shard, account_id, hour, provider, model, requests, input_tokens, output_tokens, cache_write_tokens, cache_read_tokens, amount)
-ON CONFLICT (shard, account_id, hour, provider, model, reported) DO UPDATE SET
-    requests = rollups_hourly.requests + excluded.requests,
-    input_tokens = least(rollups_hourly.input_tokens::numeric + excluded.input_tokens, 9223372036854775807),
-    output_tokens = least(rollups_hourly.output_tokens::numeric + excluded.output_tokens, 9223372036854775807),
-    cache_write_tokens = least(rollups_hourly.cache_write_tokens::numeric + excluded.cache_write_tokens, 9223372036854775807),
-    cache_read_tokens = least(rollups_hourly.cache_read_tokens::numeric + excluded.cache_read_tokens, 9223372036854775807),
-    amount = rollups_hourly.amount + excluded.amount;
-
 -- name: read_claims
 SELECT key_sha256, body_sha256, request_id, line, answer, taken_at > now() - make_interval(secs => $3) AS in_flight
 FROM ingest_claims WHERE account_id = $1 AND key_sha256 = ANY($2::bytea[]);

@@ -42,21 +42,6 @@ INSERT INTO house_balances (shard, account, balance)
 SELECT * FROM unnest($1::smallint[], $2::text[], $3::bigint[])
 ON CONFLICT (shard, account) DO UPDATE SET balance = house_balances.balance + excluded.balance;
 
--- name: add_rollups
-INSERT INTO rollups_hourly (
-    shard, account_id, hour, provider, model, requests, input_tokens, output_tokens, cache_write_tokens, cache_read_tokens, amount, provider_cost)
-SELECT * FROM unnest(
-    $1::smallint[], $2::bigint[], $3::timestamptz[], $4::text[], $5::text[],
-    $6::bigint[], $7::bigint[], $8::bigint[], $9::bigint[], $10::bigint[], $11::bigint[], $12::bigint[])
-ON CONFLICT (shard, account_id, hour, provider, model, reported) DO UPDATE SET
-    requests = rollups_hourly.requests + excluded.requests,
-    input_tokens = rollups_hourly.input_tokens + excluded.input_tokens,
-    output_tokens = rollups_hourly.output_tokens + excluded.output_tokens,
-    cache_write_tokens = rollups_hourly.cache_write_tokens + excluded.cache_write_tokens,
-    cache_read_tokens = rollups_hourly.cache_read_tokens + excluded.cache_read_tokens,
-    amount = rollups_hourly.amount + excluded.amount,
-    provider_cost = rollups_hourly.provider_cost + excluded.provider_cost;
-
 -- name: supersede_usage
 UPDATE usage_events SET superseded = true
 FROM unnest($1::text[], $2::bigint[]) AS adjusted (request_id, seq)

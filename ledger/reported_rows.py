@@ -10,9 +10,14 @@ from ledger.entries import AccountId
 from ledger.queries import SQL
 from ledger.usage_record import ESTIMATED, UNPRICED, WHOLE_REQUEST, UsageRecord
 
-type RollupCounts = list[int]  # requests, input, output, cache write and cache read tokens, microunits
+type RollupCounts = list[int]  # requests, input, output, cache write and cache read tokens, microunits, cache write tokens for an hour
 
 REPORTED: Final = "reported"
+SEVERAL: Final = "*"
+MODELS_MAX: Final = 500  # of one account that its figures tell apart: whoever reports names them, and figures are to stay small
+TASK_TYPES_MAX: Final = 200
+type RollupKey = tuple[int, int, datetime, str, str]  # shard, account, hour; provider and model, or workspace and task type
+
 _EPOCH: Final = datetime(1970, 1, 1, tzinfo=UTC)
 _COLUMNS: Final = (
     "shard", "account_id", "request_id", "line", "provider", "model", "operation", "input_tokens", "output_tokens", "cache_write_5m_tokens",
@@ -23,7 +28,7 @@ _COLUMNS: Final = (
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ReportedFigures:
-    """What a request comes to on the statement; provider and model are None where its events have several."""
+    """What a request comes to on the statement; provider and model are None where its events have several, workspace and task type then `SEVERAL`."""
 
     request_id: str
     provider: str | None
@@ -33,6 +38,8 @@ class ReportedFigures:
     cache_write_tokens: int
     cache_read_tokens: int
     estimated: bool
+    workspace_id: str | None
+    task_type: str | None
 
 
 @dataclass(slots=True)
@@ -40,7 +47,8 @@ class ReportedRows:
     """Rows of one transaction. Nothing is written before `flush`."""
 
     _events: list[tuple[Any, ...]] = field(default_factory=list)
-    _rollups: dict[tuple[int, int, datetime, str, str], RollupCounts] = field(default_factory=dict)
+    _rollups: dict[RollupKey, RollupCounts] = field(default_factory=dict)
+    _work: dict[RollupKey, RollupCounts] = field(default_factory=dict)
     _months: dict[tuple[int, int], list[int]] = field(default_factory=dict)
     _used: dict[str, datetime] = field(default_factory=dict)
     _claims: list[tuple[Any, ...]] = field(default_factory=list)
@@ -48,7 +56,7 @@ class ReportedRows:
     def add(self, record: UsageRecord, *, shard: int, account: AccountId, settled_at: datetime, seq: int) -> ReportedFigures:
         """Add the events of a request and what they add to the figures; return what they come to."""
         hour = settled_at.replace(minute=0, second=0, microsecond=0)
-        totals = [[0, 0, 0, 0, 0, 0] for _ in record.labels]
+        totals = [[0, 0, 0, 0, 0, 0, 0] for _ in record.labels]
         tokens, flagged = 0, 0
         for row, line in zip(record.rows, record.kept_lines, strict=True):
             label, put, out, read, write, reasoning, cost, flags, since, *rest = row
@@ -68,11 +76,13 @@ class ReportedRows:
             total[3] += write
             total[4] += read
             total[5] += cost
+            total[6] += long
             tokens += put + out + read + write + reasoning
             flagged |= flags
-        for (provider, model, *_), total in zip(record.labels, totals, strict=True):
+        for (provider, model, task_type, _, workspace_id, _), total in zip(record.labels, totals, strict=True):
             if total[0] and provider is not None and model is not None:
                 _add(self._rollups, (shard, account, hour, provider, model), total)
+                _add(self._work, (shard, account, hour, workspace_id or "", task_type or ""), total)
         sums = totals[0] if len(totals) == 1 else [sum(column) for column in zip(*totals, strict=True)]
         _add(self._months, (account, record.month), [tokens, sums[0], sums[5]])
         for claim in record.claims:
@@ -86,7 +96,8 @@ class ReportedRows:
         if not self._events:
             return
         await connection.copy_records_to_table("usage_events", records=self._events, columns=_COLUMNS)
-        await connection.execute(SQL["add_reported_rollups"], *_columns((*key, *counts) for key, counts in sorted(self._rollups.items())))
+        await connection.execute(SQL["add_reported_rollups"], *_columns((*key, *counts) for key, counts in sorted(self._rollups.items())), MODELS_MAX)
+        await connection.execute(SQL["add_work"], *_columns((*key, *counts[:6]) for key, counts in sorted(self._work.items())), TASK_TYPES_MAX)
         await connection.execute(SQL["add_months"], *_columns((*key, *counts) for key, counts in sorted(self._months.items())))
         if self._claims:
             await connection.execute(SQL["restore_claims"], *_columns(self._claims))
@@ -99,11 +110,13 @@ def _moment(milliseconds: int) -> datetime:
 
 
 def _figures(record: UsageRecord, sums: list[int], *, estimated: bool) -> ReportedFigures:
-    provider, model = record.labels[0][:2]
+    provider, model, task_type, _, workspace_id, _ = record.labels[0]
     return ReportedFigures(
         request_id=record.request_id,
         provider=provider if all(label[0] == provider for label in record.labels) else None,
         model=model if all(label[1] == model for label in record.labels) else None,
+        task_type=task_type if all(label[2] == task_type for label in record.labels) else SEVERAL,
+        workspace_id=workspace_id if all(label[4] == workspace_id for label in record.labels) else SEVERAL,
         input_tokens=sums[1],
         output_tokens=sums[2],
         cache_write_tokens=sums[3],

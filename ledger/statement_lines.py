@@ -22,7 +22,7 @@ class StatementLine:
 
     COLUMNS: ClassVar = (
         "account_id", "n", "amount", "balance_after", "kind", "type", "request_id", "provider", "model", "input_tokens", "output_tokens",
-        "cache_write_tokens", "cache_read_tokens", "estimated", "created_at", "shard", "seq",
+        "cache_write_tokens", "cache_read_tokens", "estimated", "workspace_id", "task_type", "created_at", "shard", "seq",
     )  # fmt: skip
 
     amount: int
@@ -40,18 +40,18 @@ class StatementLine:
     def _usage(self) -> tuple[object, ...]:
         record = self.record
         if record is None:
-            return (None, None, None, None, None, None, None, False)
+            return (None, None, None, None, None, None, None, False, None, None)
         if isinstance(record, ReportedFigures):
             return (
                 record.request_id, record.provider, record.model, record.input_tokens, record.output_tokens, record.cache_write_tokens,
-                record.cache_read_tokens, record.estimated,
+                record.cache_read_tokens, record.estimated, record.workspace_id, record.task_type,
             )  # fmt: skip
         writes = [count for line in record.lines for count in (line.cache_write_5m_tokens, line.cache_write_1h_tokens) if count is not None]
         reads = [line.cache_read_tokens for line in record.lines if line.cache_read_tokens is not None]
         return (
             record.request_id, record.provider, record.model,
             sum(line.input_tokens for line in record.lines), sum(line.output_tokens for line in record.lines),
-            sum(writes) if writes else None, sum(reads) if reads else None, record.estimated,
+            sum(writes) if writes else None, sum(reads) if reads else None, record.estimated, None, None,
         )  # fmt: skip
 
 
@@ -78,7 +78,7 @@ def rollup_changes(
             continue
         for number, line in enumerate(each.lines):
             first = number == 0
-            counts = (1 if first else 0, *_tokens(line), each.amount if first else 0, each.provider_leg if first else 0)
+            counts = (1 if first else 0, *_tokens(line), each.amount if first else 0, each.provider_leg if first else 0, line.cache_write_1h_tokens or 0)
             yield (shard, account, hour, line.provider, line.model), tuple(sign * count for count in counts)
 
 

@@ -85,9 +85,9 @@ def test_cache_figures_on_a_line_are_sums_or_unknown_where_nothing_was_reported(
         line = StatementLine(amount=-110, kind="charge", type="DEBIT", created_at=AT, shard=1, seq=2, record=record)
         return line.row(ACCOUNT, 3, balance_after=5)
 
-    assert row(replace(RECORD, lines=lines))[2:] == (-110, 5, "charge", "DEBIT", "r", "anthropic", "m", 11, 22, 33, 0, False, AT, 1, 2)
+    assert row(replace(RECORD, lines=lines))[2:] == (-110, 5, "charge", "DEBIT", "r", "anthropic", "m", 11, 22, 33, 0, False, None, None, AT, 1, 2)
     assert row(RECORD)[9:14] == (5, 0, None, None, False)
-    assert row(None)[6:14] == (None, None, None, None, None, None, None, False)
+    assert row(None)[6:16] == (None, None, None, None, None, None, None, False, None, None)
 
 
 def test_the_whole_charge_stands_on_the_first_usage_event_and_a_replaced_one_is_taken_away() -> None:
@@ -96,9 +96,9 @@ def test_the_whole_charge_stands_on_the_first_usage_event_and_a_replaced_one_is_
     assert [row[12] for row in usage_rows(two, shard=1, account=ACCOUNT, occurred_at=AT, settled_at=AT, seq=1)] == [110, 0]
     hour = AT.replace(minute=0, second=0)
     assert list(rollup_changes(two, replace(RECORD, amount=Microunits(60), provider_leg=Microunits(50)), shard=1, account=ACCOUNT, settled_at=AT)) == [
-        ((1, 7, hour, "anthropic", "m"), (1, 5, 0, 0, 0, 110, 100)),
-        ((1, 7, hour, "anthropic", "n"), (0, 0, 4, 0, 0, 0, 0)),
-        ((1, 7, hour, "anthropic", "m"), (-1, -5, 0, 0, 0, -60, -50)),
+        ((1, 7, hour, "anthropic", "m"), (1, 5, 0, 0, 0, 110, 100, 0)),
+        ((1, 7, hour, "anthropic", "n"), (0, 0, 4, 0, 0, 0, 0, 0)),
+        ((1, 7, hour, "anthropic", "m"), (-1, -5, 0, 0, 0, -60, -50, 0)),
     ]
 
 
