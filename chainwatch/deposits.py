@@ -9,10 +9,10 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Final
 
-from chainwatch import asides
 from chainwatch.decode import ConfirmedTransaction, Instruction, TokenBalance
 from chainwatch.events import EventReading, EventRules, read_events
 from chainwatch.unreadable import Unreadable
+from ledger import asides
 from ledger.deposit_values import Naming, Vault
 
 __all__ = ["EventRules", "VaultChange", "name_account", "read_code", "read_move"]

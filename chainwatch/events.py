@@ -12,9 +12,9 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from typing import Final
 
-from chainwatch import asides
 from chainwatch.base58 import encode_base58
 from chainwatch.decode import ConfirmedTransaction
+from ledger import asides
 
 EVENT_TAG: Final = hashlib.sha256(b"event:DepositEvent").digest()[:8]
 CALL_TAG: Final = hashlib.sha256(b"anchor:event").digest()[:8][::-1]  # a little-endian number in the framework's source

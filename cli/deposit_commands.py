@@ -5,11 +5,11 @@ from typing import Annotated, Literal
 
 import typer
 
-from chainwatch.asides import SENTENCES
 from cli.account_commands import ACTOR, Reason
 from cli.books import Books
 from cli.options import AccountName, AsJson, CommandFailed, ConfigFile, Home, Sandbox, as_plain, on_books, print_fields, print_json, print_table, settings_of
 from ledger.accounts import Account, Credit
+from ledger.asides import SENTENCES
 from ledger.deposit_values import Deposit, Vault
 from ledger.deposits import Deposits
 from ledger.errors import InactiveAccount, NoVault

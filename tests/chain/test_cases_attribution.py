@@ -9,8 +9,8 @@ import pytest_asyncio
 from solders.instruction import Instruction
 from solders.pubkey import Pubkey
 
-from chainwatch import asides
 from cli.embedded import EmbeddedPostgres
+from ledger import asides
 from ledger.errors import BrokenInvariant
 from sandbox.chain.instructions import transfer_checked
 from sandbox.chain.keys import keypair_of

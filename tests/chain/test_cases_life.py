@@ -20,9 +20,9 @@ from solders.instruction import Instruction
 from solders.keypair import Keypair
 from solders.transaction import VersionedTransaction
 
-from chainwatch import asides
 from chainwatch.watcher import Watcher
 from cli.embedded import EmbeddedPostgres
+from ledger import asides
 from ledger.balances import Balances
 from ledger.deposits import Deposits
 from ledger.errors import InsufficientFunds

@@ -8,12 +8,12 @@ from solders.instruction import Instruction
 from solders.keypair import Keypair
 from solders.pubkey import Pubkey
 
-from chainwatch import asides
 from chainwatch.decode import ConfirmedTransaction, read_transaction
 from chainwatch.deposits import name_account, read_move
 from chainwatch.event_authority import derive_event_rules
 from chainwatch.events import EventRules
 from chainwatch.signatures import verify_signatures
+from ledger import asides
 from ledger.deposit_values import Naming, Vault
 from sandbox.chain.instructions import transfer_checked
 from sandbox.chain.records import Record

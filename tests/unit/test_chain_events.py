@@ -8,11 +8,11 @@ from typing import Any
 import pytest
 from solders.instruction import Instruction
 
-from chainwatch import asides
 from chainwatch.decode import decode_base58
 from chainwatch.deposits import name_account, read_move
 from chainwatch.event_authority import derive_event_rules
 from chainwatch.events import CALL_TAG, EVENT_TAG, EventReading, EventRules, read_events
+from ledger import asides
 from ledger.deposit_values import Naming
 from tests.fakes.chain_answers import (
     CODE,

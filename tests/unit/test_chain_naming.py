@@ -7,8 +7,8 @@ from typing import Any
 import pytest
 from solders.instruction import Instruction
 
-from chainwatch import asides
 from chainwatch.deposits import name_account, read_code
+from ledger import asides
 from ledger.deposit_values import Naming
 from tests.fakes.chain_answers import CODE, MEMO_V1, MEMO_V2, OTHER_CODE, PAYER, Inner, Landed, call, key, memo, transfer
 
