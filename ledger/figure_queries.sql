@@ -126,3 +126,110 @@ ON CONFLICT (shard, account_id, hour, workspace_id, task_type) DO UPDATE SET
     cache_write_tokens = least(work_hourly.cache_write_tokens::numeric + excluded.cache_write_tokens, 9223372036854775807),
     cache_read_tokens = least(work_hourly.cache_read_tokens::numeric + excluded.cache_read_tokens, 9223372036854775807),
     amount = work_hourly.amount + excluded.amount;
+
+-- name: spend_over_time
+-- Buckets begin at $4. What is dearest has a line of its own, the rest is one; '*' is never ranked, for it is such a rest itself.
+WITH cells AS MATERIALIZED (
+    SELECT CASE WHEN provider = '*' OR $6 = 'provider' THEN provider ELSE provider || '/' || model END AS key, width_bucket(hour, $4::timestamptz[]) AS bucket,
+        sum(amount) AS amount
+    FROM rollups_hourly
+    WHERE shard = (SELECT shard FROM accounts WHERE id = $1) AND account_id = $1 AND hour >= $2 AND hour < $3 GROUP BY 1, 2
+), ranked AS (
+    SELECT key, row_number() OVER (ORDER BY key = '*', sum(amount) DESC, key) AS place FROM cells GROUP BY key HAVING sum(amount) <> 0
+)
+SELECT CASE WHEN place <= $5 THEN key ELSE '*' END AS key, CASE WHEN place <= $5 THEN key ELSE '' END AS label, bucket, min(place) AS place,
+    sum(amount)::bigint AS amount
+FROM cells JOIN ranked USING (key) GROUP BY 1, 2, 3 ORDER BY place;
+
+-- name: work_over_time
+-- The same by workspace or task type; the gateway's own traffic has neither, and is '-'.
+WITH cells AS MATERIALIZED (
+    SELECT CASE $6 WHEN 'workspace' THEN workspace_id ELSE task_type END AS key, width_bucket(hour, $4::timestamptz[]) AS bucket, sum(amount) AS amount
+    FROM work_hourly
+    WHERE shard = (SELECT shard FROM accounts WHERE id = $1) AND account_id = $1 AND hour >= $2 AND hour < $3 GROUP BY 1, 2
+    UNION ALL
+    SELECT '-', width_bucket(hour, $4::timestamptz[]), sum(amount)
+    FROM rollups_hourly
+    WHERE shard = (SELECT shard FROM accounts WHERE id = $1) AND account_id = $1 AND hour >= $2 AND hour < $3 AND NOT reported GROUP BY 2
+), ranked AS (
+    SELECT key, row_number() OVER (ORDER BY key = '*', sum(amount) DESC, key) AS place FROM cells GROUP BY key HAVING sum(amount) <> 0
+), lines AS (
+    SELECT CASE WHEN place <= $5 THEN key ELSE '*' END AS key, bucket, min(place) AS place, sum(amount)::bigint AS amount
+    FROM cells JOIN ranked USING (key) GROUP BY 1, 2
+)
+SELECT lines.key, CASE $6 WHEN 'workspace' THEN coalesce(workspaces.name, '') ELSE lines.key END AS label, bucket, place, amount
+FROM lines LEFT JOIN workspaces ON $6 = 'workspace' AND workspaces.id = lines.key ORDER BY place;
+
+-- name: usage_by_model
+SELECT provider, model, reported, sum(requests)::bigint AS requests, sum(input_tokens)::bigint AS input_tokens, sum(output_tokens)::bigint AS output_tokens,
+    sum(cache_write_tokens)::bigint AS cache_write_tokens, sum(cache_write_1h_tokens)::bigint AS cache_write_1h_tokens,
+    sum(cache_read_tokens)::bigint AS cache_read_tokens, sum(amount)::bigint AS amount, sum(provider_cost)::bigint AS provider_cost
+FROM rollups_hourly
+WHERE shard = (SELECT shard FROM accounts WHERE id = $1) AND account_id = $1 AND hour >= $2 AND hour < $3
+GROUP BY provider, model, reported ORDER BY sum(amount) DESC, sum(requests) DESC, provider, model LIMIT $4;
+
+-- name: usage_by_work
+-- By workspace and task type where $5 is 'both', else by one of them; the gateway's own traffic is '-' in both.
+WITH parts AS MATERIALIZED (
+    SELECT CASE WHEN $5 = 'task_type' THEN '' ELSE workspace_id END AS workspace_id, CASE WHEN $5 = 'workspace' THEN '' ELSE task_type END AS task_type,
+        sum(requests) AS requests, sum(input_tokens) AS input_tokens, sum(output_tokens) AS output_tokens, sum(cache_write_tokens) AS cache_write_tokens,
+        sum(cache_read_tokens) AS cache_read_tokens, sum(amount) AS amount, 0::numeric AS cache_write_1h_tokens, 0::numeric AS provider_cost
+    FROM work_hourly
+    WHERE shard = (SELECT shard FROM accounts WHERE id = $1) AND account_id = $1 AND hour >= $2 AND hour < $3 GROUP BY 1, 2
+    UNION ALL
+    SELECT '-', '-', sum(requests), sum(input_tokens), sum(output_tokens), sum(cache_write_tokens), sum(cache_read_tokens), sum(amount),
+        sum(cache_write_1h_tokens), sum(provider_cost)
+    FROM rollups_hourly
+    WHERE shard = (SELECT shard FROM accounts WHERE id = $1) AND account_id = $1 AND hour >= $2 AND hour < $3 AND NOT reported HAVING count(*) > 0
+), ranked AS (
+    SELECT *, row_number() OVER (ORDER BY amount DESC, requests DESC, workspace_id, task_type) AS place FROM parts
+), lines AS (
+    SELECT CASE WHEN place <= $4 THEN workspace_id ELSE '*' END AS workspace_id, CASE WHEN place <= $4 THEN task_type ELSE '*' END AS task_type,
+        place > $4 AS rest, min(place) AS place, sum(requests)::bigint AS requests, sum(input_tokens)::bigint AS input_tokens,
+        sum(output_tokens)::bigint AS output_tokens, sum(cache_write_tokens)::bigint AS cache_write_tokens,
+        sum(cache_write_1h_tokens)::bigint AS cache_write_1h_tokens, sum(cache_read_tokens)::bigint AS cache_read_tokens, sum(amount)::bigint AS amount,
+        sum(provider_cost)::bigint AS provider_cost
+    FROM ranked GROUP BY 1, 2, 3
+)
+SELECT lines.*, coalesce(workspaces.name, '') AS workspace
+FROM lines LEFT JOIN workspaces ON workspaces.id = lines.workspace_id ORDER BY lines.place;
+
+-- name: burn
+SELECT coalesce(sum(amount), 0)::bigint AS spent, min(hour) FILTER (WHERE amount > 0) AS first
+FROM rollups_hourly WHERE shard = (SELECT shard FROM accounts WHERE id = $1) AND account_id = $1 AND hour >= $2;
+
+-- name: house_money
+SELECT (SELECT coalesce(sum(balance), 0)::bigint FROM accounts) AS customers, (SELECT count(*) FROM accounts WHERE status <> 'closed') AS accounts,
+    (SELECT coalesce(jsonb_object_agg(account, balance), '{}')::text FROM (
+        SELECT account, sum(balance) AS balance FROM house_balances GROUP BY account) AS house) AS house;
+
+-- name: house_usage
+SELECT provider, model, reported, sum(requests)::bigint AS requests, sum(input_tokens)::bigint AS input_tokens, sum(output_tokens)::bigint AS output_tokens,
+    sum(cache_write_tokens)::bigint AS cache_write_tokens, sum(cache_write_1h_tokens)::bigint AS cache_write_1h_tokens,
+    sum(cache_read_tokens)::bigint AS cache_read_tokens, sum(amount)::bigint AS amount, sum(provider_cost)::bigint AS provider_cost
+FROM house_hourly WHERE hour >= $1 AND hour < $2 GROUP BY provider, model, reported ORDER BY sum(amount) DESC, sum(requests) DESC, provider, model LIMIT $3;
+
+-- name: house_over_time
+WITH cells AS MATERIALIZED (
+    SELECT provider || '/' || model AS key, width_bucket(hour, $3::timestamptz[]) AS bucket, sum(amount) AS amount
+    FROM house_hourly WHERE hour >= $1 AND hour < $2 AND NOT reported GROUP BY 1, 2
+), ranked AS (
+    SELECT key, row_number() OVER (ORDER BY sum(amount) DESC, key) AS place FROM cells GROUP BY key HAVING sum(amount) <> 0
+)
+SELECT CASE WHEN place <= $4 THEN key ELSE '*' END AS key, CASE WHEN place <= $4 THEN key ELSE '' END AS label, bucket, min(place) AS place,
+    sum(amount)::bigint AS amount
+FROM cells JOIN ranked USING (key) GROUP BY 1, 2, 3 ORDER BY place;
+
+-- name: house_earnings
+SELECT width_bucket(hour, $3::timestamptz[]) AS bucket, sum(requests)::bigint AS requests, sum(amount)::bigint AS amount,
+    sum(amount - provider_cost)::bigint AS markup
+FROM house_hourly WHERE hour >= $1 AND hour < $2 AND NOT reported GROUP BY 1;
+
+-- name: dearest_accounts
+SELECT public_id, name, used.*
+FROM (
+    SELECT account_id AS id, sum(requests)::bigint AS requests, sum(input_tokens)::bigint AS input_tokens, sum(output_tokens)::bigint AS output_tokens,
+        sum(cache_write_tokens)::bigint AS cache_write_tokens, sum(cache_write_1h_tokens)::bigint AS cache_write_1h_tokens,
+        sum(cache_read_tokens)::bigint AS cache_read_tokens, sum(amount)::bigint AS amount, sum(provider_cost)::bigint AS provider_cost
+    FROM rollups_hourly WHERE hour >= $1 AND hour < $2 GROUP BY account_id ORDER BY sum(amount) DESC, account_id LIMIT $3) AS used
+JOIN accounts USING (id) ORDER BY amount DESC, id;

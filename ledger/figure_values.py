@@ -15,6 +15,7 @@ from zoneinfo import ZoneInfo
 PERIOD_DAYS_MAX: Final = 400
 HOURLY_DAYS_MAX: Final = 4  # up to here a chart has a bar an hour
 OTHER: Final = "*"  # the key of what a chart or table has no line of its own for
+GATEWAY: Final = "-"  # the key of what came through the gateway itself, where workspaces or task types are told apart: it names none
 _HOUR: Final = timedelta(hours=1)
 _DAY: Final = timedelta(days=1)
 
@@ -143,7 +144,8 @@ def total_of(counts: Iterable[Counts]) -> Counts:
 class Share:
     """One line of a breakdown. `key` is what it is known by: a model as `provider/model`, a workspace's id, a task type.
 
-    `label` is for people (a workspace's name). The key is empty where the usage has no such property, and `OTHER` for all that has no line.
+    `label` is for people (a workspace's name), empty where the page has to find a word: the key is then empty (reported without a workspace),
+    `GATEWAY` or `OTHER`.
     """
 
     key: str
@@ -153,7 +155,10 @@ class Share:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Series:
-    """One line of a chart: `amounts` has one entry for each bucket of the period; key and label as in `Share`."""
+    """One line of a chart: `amounts` has one entry for each bucket of the period; key and label as in `Share`.
+
+    An amount may be below zero where a charge was corrected later.
+    """
 
     key: str
     label: str
@@ -177,9 +182,10 @@ class ModelUsage:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class WorkUsage:
-    """What one kind of work in one workspace cost; both empty for what came through the gateway itself.
+    """What one kind of work in one workspace cost.
 
-    `workspace` is the name for people, `workspace_id` None where an event named none. `task_type` is `OTHER` beyond the kinds that are kept apart.
+    `workspace` is the name for people, `workspace_id` None where an event named none. `task_type` is `OTHER` beyond the kinds that are told apart,
+    and both are in the line for all that has none. Both are `GATEWAY` (and `through_gateway` is true) for what came through the gateway itself.
     """
 
     workspace_id: str | None
@@ -210,9 +216,10 @@ class Burn:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class HouseMoney:
-    """The chart of accounts in one line each, as it stands now; every amount is positive on its normal side.
+    """The chart of accounts as it stands now; every amount is above zero on its normal side.
 
-    `providers` are what is owed to each by list price; `accounts` counts customers, `customers` is what they own together.
+    `customers` is what `accounts` customers own together, `providers` what is owed to each at list price, `external_usage` what customers paid
+    for reported usage. Vault, grants, drawings and `other` (accounts beyond this chart, as debits) together equal all the rest.
     """
 
     customers: int
@@ -224,7 +231,7 @@ class HouseMoney:
     grants: int
     drawings: int
     external_usage: int
-    adjustments: int
+    other: int
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

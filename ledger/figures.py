@@ -4,15 +4,21 @@ Each function is one bounded statement. None waits for the journal: figures are 
 Every function raises JournalUnavailable where Postgres does not answer.
 """
 
-from datetime import datetime
-from typing import Final
+from collections.abc import Iterable
+from datetime import UTC, datetime, timedelta
+from typing import Any, Final
 
 from ledger.entries import AccountId
-from ledger.figure_values import Burn, Dimension, ModelUsage, Period, Series, Share, WorkUsage
-from ledger.journal import Pool
+from ledger.figure_values import GATEWAY, OTHER, Burn, Counts, Dimension, ModelUsage, Period, Series, Share, WorkUsage, total_of
+from ledger.journal import COMMAND_SECONDS_MAX, Pool, journal_answers
+from ledger.queries import SQL
 
 SERIES_MAX: Final = 8  # lines of a chart; more colours cannot be told apart
 SHARES_MAX: Final = 200
+MODELS_MAX: Final = 1000
+BURN_DAYS: Final = 7
+_DAY_SECONDS: Final = 86_400
+_COUNTS: Final = tuple(Counts.__dataclass_fields__)
 
 
 async def spend_over_time(pool: Pool, account: AccountId, period: Period, *, by: Dimension, series_max: int = SERIES_MAX) -> list[Series]:
@@ -20,30 +26,102 @@ async def spend_over_time(pool: Pool, account: AccountId, period: Period, *, by:
 
     Nothing spent is an empty list.
     """
-    raise NotImplementedError
+    query = SQL["spend_over_time"] if by in (Dimension.MODEL, Dimension.PROVIDER) else SQL["work_over_time"]
+    buckets = list(period.buckets)
+    rows = await _fetch(pool, query, account, period.since, period.until, buckets, series_max, by.value)
+    return series_of(rows, len(buckets))
 
 
 async def spend_by(pool: Pool, account: AccountId, period: Period, *, by: Dimension, rows_max: int = 20) -> list[Share]:
     """Return what was used, split by one property: the dearest `rows_max`, at most 200, the rest as one share `OTHER` at the end."""
-    raise NotImplementedError
+    rows_max = min(rows_max, SHARES_MAX)
+    if by in (Dimension.WORKSPACE, Dimension.TASK_TYPE):
+        shares = [_work_share(row, by) for row in await _fetch(pool, SQL["usage_by_work"], account, period.since, period.until, rows_max, by.value)]
+    else:
+        shares = [_model_share(usage, by) for usage in await usage_by_model(pool, account, period)]
+    return _merged(shares, rows_max)
 
 
 async def usage_by_model(pool: Pool, account: AccountId, period: Period) -> list[ModelUsage]:
     """Return what each model did, dearest first, at most 1000; their sum (`total_of`) is all that the account used.
 
-    `metering.savings` says what its cached tokens saved.
+    `metering.savings` says what its cached tokens saved. Reported models beyond those that are told apart are `OTHER` by name and provider.
     """
-    raise NotImplementedError
+    return [model_usage(row) for row in await _fetch(pool, SQL["usage_by_model"], account, period.since, period.until, MODELS_MAX)]
 
 
 async def work_breakdown(pool: Pool, account: AccountId, period: Period, *, rows_max: int = 50) -> list[WorkUsage]:
     """Return the cost of each task type in each workspace, dearest first, at most `rows_max` (200); the gateway's own traffic is one line.
 
-    Lines beyond are put together in one with `task_type` and `workspace` `OTHER`.
+    Lines beyond are put together in one with `task_type` and `workspace_id` `OTHER`.
     """
-    raise NotImplementedError
+    rows = await _fetch(pool, SQL["usage_by_work"], account, period.since, period.until, min(rows_max, SHARES_MAX), "both")
+    return [
+        WorkUsage(
+            workspace_id=row["workspace_id"] or None,
+            workspace=row["workspace"],
+            task_type=row["task_type"],
+            through_gateway=row["workspace_id"] == GATEWAY,
+            counts=counts_of(row),
+        )
+        for row in rows
+    ]
 
 
 async def burn(pool: Pool, account: AccountId, now: datetime) -> Burn:
-    """Return how fast the account spends at present."""
-    raise NotImplementedError
+    """Return how fast the account spends at present: over seven days, or since it began to spend, though never over less than one day."""
+    since = now.astimezone(UTC).replace(minute=0, second=0, microsecond=0) - timedelta(days=BURN_DAYS)
+    row = (await _fetch(pool, SQL["burn"], account, since))[0]
+    seconds = int((now - (row["first"] or since)).total_seconds())
+    return Burn(spent=row["spent"], seconds=min(max(seconds, _DAY_SECONDS), BURN_DAYS * _DAY_SECONDS))
+
+
+def series_of(rows: Iterable[Any], buckets: int) -> list[Series]:
+    """Return the lines of a chart from cells that are ordered by line."""
+    amounts: dict[str, list[int]] = {}
+    labels: dict[str, str] = {}
+    for row in rows:
+        line = amounts.setdefault(row["key"], [0] * buckets)
+        line[max(row["bucket"], 1) - 1] += row["amount"]
+        labels[row["key"]] = "" if row["key"] in (OTHER, GATEWAY) else row["label"]
+    if OTHER in amounts:
+        amounts[OTHER] = amounts.pop(OTHER)
+    return [Series(key=key, label=labels[key], amounts=tuple(line)) for key, line in amounts.items()]
+
+
+def model_usage(row: Any) -> ModelUsage:
+    """Read one model's row."""
+    return ModelUsage(provider=row["provider"], model=row["model"], reported=row["reported"], counts=counts_of(row))
+
+
+def counts_of(row: Any) -> Counts:
+    """Read the counts of a row."""
+    return Counts(**{name: row[name] for name in _COUNTS})
+
+
+def _work_share(row: Any, by: Dimension) -> Share:
+    key = OTHER if row["rest"] else row["workspace_id"] if by is Dimension.WORKSPACE else row["task_type"]
+    label = row["workspace"] if by is Dimension.WORKSPACE else key
+    return Share(key=key, label="" if key in (OTHER, GATEWAY) else label, counts=counts_of(row))
+
+
+def _model_share(usage: ModelUsage, by: Dimension) -> Share:
+    key = usage.provider if by is Dimension.PROVIDER or usage.provider == OTHER else f"{usage.provider}/{usage.model}"
+    return Share(key=key, label="" if key == OTHER else key, counts=usage.counts)
+
+
+def _merged(shares: Iterable[Share], rows_max: int) -> list[Share]:
+    """Put together what bears one key, dearest first, and all beyond `rows_max` as one at the end."""
+    groups: dict[str, list[Share]] = {}
+    for share in shares:
+        groups.setdefault(share.key, []).append(share)
+    rest = [share.counts for share in groups.pop(OTHER, [])]
+    sums = [Share(key=key, label=group[0].label, counts=total_of(share.counts for share in group)) for key, group in groups.items()]
+    sums.sort(key=lambda share: (-share.counts.amount, -share.counts.requests, share.key))
+    rest += [share.counts for share in sums[rows_max:]]
+    return sums[:rows_max] + ([Share(key=OTHER, label="", counts=total_of(rest))] if rest else [])
+
+
+async def _fetch(pool: Pool, query: str, *arguments: object) -> list[Any]:
+    async with journal_answers():
+        return list(await pool.fetch(query, *arguments, timeout=COMMAND_SECONDS_MAX))
