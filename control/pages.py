@@ -8,7 +8,6 @@ from starlette.responses import RedirectResponse, Response
 from control.accounts import find_lines, owner_standing
 from control.catalogue import configured_providers, pricing
 from control.context import ControlContext, context_of
-from control.errors import ApiError, from_ledger
 from control.house_page import html_page, link, notice, table
 from control.markup import Markup, tag
 from control.paying import funding_instructions, how_to_fund
@@ -65,11 +64,8 @@ async def dashboard_door(request: Request) -> Response:
 async def dashboard(request: Request) -> Response:
     """Show an account to whoever has its token: balance, how to pay in, how to connect, the last lines."""
     context, text = context_of(request), request.path_params["api_token"]
-    try:
-        token = parse_token(text)
-        standing = await owner_standing(context, token)
-    except LedgerError as error:
-        return _error_page(context, from_ledger(error))
+    token = parse_token(text)
+    standing = await owner_standing(context, token)
     body = (
         tag("h1", "Your Level5 account"),
         *(() if standing.status == "active" else (notice(f"This account is {standing.status}: calls are refused."),)),
@@ -139,7 +135,3 @@ def _snippets(public_url: str, api_token: str) -> tuple[Markup, ...]:
         ),
     }
     return tuple(Markup(tag("h3", name) + tag("pre", text)) for name, text in texts.items())
-
-
-def _error_page(context: ControlContext, error: ApiError) -> Response:
-    return html_page(context, "Level5", tag("h1", f"{error.status}"), tag("p", error.message), status=error.status, headers=error.headers)

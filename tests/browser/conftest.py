@@ -1,0 +1,66 @@
+"""One sandbox appliance and one Chromium for all tests of pages.
+
+The tests here are not asynchronous: Playwright keeps an event loop of its own running. Each opens accounts of its own.
+
+    def test_…(service: Appliance, visits: Visits) -> None:
+        account = service.register("10")
+        page = visits.open(f"/dashboard/{account.api_token}")
+        page.get_by_role("link", name="Add funds").click()
+        visits.look(page, "funds")
+
+`visits.look` takes pictures into build/screenshots, runs axe, and fails on any word on the console, any request to elsewhere and on sideways
+scrolling. All pages that a test opened are checked once more at its end.
+"""
+
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+from playwright.sync_api import Browser, Page
+
+from tests.fakes.appliance import Appliance, appliance
+from tests.fakes.browser import Visits, running_browser
+
+HERE = Path(__file__).parent
+Look = Callable[[str | Page, str], Page]
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Keep these tests in one process: they share an appliance."""
+    for item in items:
+        if HERE in item.path.parents:
+            item.add_marker(pytest.mark.xdist_group("browser"))
+
+
+@pytest.fixture(scope="session")
+def service(store_home: Path) -> Iterator[Appliance]:
+    """The appliance whose pages are looked at."""
+    with appliance(store_home, workers=1) as running:
+        yield running
+
+
+@pytest.fixture(scope="module")
+def browser() -> Iterator[Browser]:
+    """A Chromium, no longer than this module's tests need it: those of other folders are asynchronous."""
+    with running_browser() as running:
+        yield running
+
+
+@pytest.fixture
+def visits(browser: Browser, service: Appliance) -> Iterator[Visits]:
+    """Opens pages and looks at them."""
+    made = Visits(browser, service.url)
+    yield made
+    made.close()
+
+
+@pytest.fixture
+def look(visits: Visits) -> Look:
+    """Look at a page that is open, or at the one at a path; return it."""
+
+    def at(what: str | Page, name: str) -> Page:
+        page = visits.open(what) if isinstance(what, str) else what
+        visits.look(page, name)
+        return page
+
+    return at
