@@ -17,6 +17,7 @@ from metering.chunks import TerminalHold, UsageChunkFilter
 from metering.tally import open_tally
 from telemetry import metrics
 from telemetry.logs import log
+from telemetry.tallies import tallies
 
 NOT_MODIFIED: Final = 304  # may tell the length that a full answer would have
 BODILESS: Final = frozenset({204, NOT_MODIFIED})
@@ -38,7 +39,7 @@ class Answers:
             _frame(flow, exchange, response)
             return
         if exchange.provider and exchange.sent_at is not None:
-            metrics.labelled(metrics.time_to_first_byte_seconds, exchange.provider).observe(exchange.answered_at - exchange.sent_at)
+            tallies.observe(metrics.labelled(metrics.time_to_first_byte_seconds, exchange.provider), exchange.answered_at - exchange.sent_at)
         if 200 <= response.status_code < 300:
             self._begin_metered(flow, exchange, response)
 

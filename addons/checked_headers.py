@@ -2,23 +2,27 @@
 # mitmproxy leaves parts of itself untyped.
 """Header fields that were checked already: mitmproxy's headers, without its search through all of them at every look."""
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from functools import lru_cache
 from typing import Any, override
 
 from mitmproxy import http
 
 type Fields = tuple[tuple[bytes, bytes], ...]
+_NONE: list[bytes] = []
+_VALID = "valid"
 
 
 class CheckedHeaders(http.Headers):
     """What `http.Headers` is and does. The fields must be pairs of bytes: that each of them is, is not checked once more.
 
-    `names` are the fields' names in small letters, where somebody has them already.
+    `names` are the fields' names in small letters, where somebody has them already; nobody changes this list. `findings` is what
+    was found out about such fields before, and is shared with all headers that are the same but for their Content-Length.
     """
 
-    def __init__(self, fields: Iterable[tuple[bytes, bytes]] = (), names: list[bytes] | None = None) -> None:
-        self._fields, self._names = tuple(fields), names
+    def __init__(self, fields: Iterable[tuple[bytes, bytes]] = (), names: list[bytes] | None = None, *, findings: dict[object, Any] | None = None) -> None:
+        self._fields, self._names, self._findings = tuple(fields), names, findings
+        self._values: dict[bytes, list[bytes]] | None = None
 
     @property
     def fields(self) -> Fields:
@@ -26,16 +30,49 @@ class CheckedHeaders(http.Headers):
 
     @fields.setter
     def fields(self, fields: Fields) -> None:
-        self._fields, self._names = fields, None
+        self._fields, self._names, self._findings, self._values = fields, None, None, None
+
+    def reset(self, fields: Fields, names: list[bytes]) -> None:
+        """Put other fields in the place of these, with their names in small letters."""
+        self._fields, self._names, self._findings, self._values = fields, names, None, None
+
+    @property
+    def names(self) -> list[bytes]:
+        """The fields' names in small letters, in their order. Not to be changed."""
+        if self._names is None:
+            self._names = [key.lower() for key, _ in self._fields]
+        return self._names
+
+    def found[Found](self, find: Callable[[http.Headers], Found]) -> Found:
+        """Return `find(self)`, from memory where it was asked of such headers before. It must not depend on their Content-Length."""
+        findings = self._findings
+        if findings is None:
+            return find(self)
+        if find not in findings:
+            findings[find] = find(self)
+        found: Found = findings[find]
+        return found
+
+    @property
+    def is_known_valid(self) -> bool:
+        """Whether mitmproxy has found such headers valid before."""
+        return self._findings is not None and _VALID in self._findings
+
+    def remember_valid(self) -> None:
+        """mitmproxy has found these headers valid."""
+        if self._findings is not None:
+            self._findings[_VALID] = True
 
     def _find(self, name: str | bytes) -> list[bytes]:
-        names = self._names
-        if names is None:
-            names = self._names = [key.lower() for key, _ in self._fields]
-        wanted = _wanted(name)
-        if wanted not in names:  # most of what is asked for is not there
-            return []
-        return [field[1] for key, field in zip(names, self._fields, strict=True) if key == wanted]
+        values = self._values
+        if values is None:
+            values = self._values = {}
+            for key, field in zip(self.names, self._fields, strict=True):
+                if key in values:
+                    values[key].append(field[1])
+                else:
+                    values[key] = [field[1]]
+        return values.get(_wanted(name), _NONE)
 
     @override
     def get_all(self, name: str | bytes) -> list[str]:
@@ -58,3 +95,8 @@ def _wanted(name: str | bytes) -> bytes:
 
 def _text(value: bytes) -> str:
     return value.decode("utf-8", "surrogateescape")
+
+
+def names_of(headers: http.Headers) -> list[bytes]:
+    """Return the names of any headers' fields in small letters, in their order. Not to be changed."""
+    return headers.names if isinstance(headers, CheckedHeaders) else [name.lower() for name, _ in headers.fields]

@@ -5,6 +5,7 @@ import time
 from addons.exchange import Exchange, Kind
 from telemetry import metrics
 from telemetry.logs import log, log_figures, redact_text
+from telemetry.tallies import tallies
 
 _EVENTS = {"settled": "request_settled", "voided": "request_voided", "failed": "request_failed"}
 
@@ -21,12 +22,12 @@ def close(exchange: Exchange) -> None:
         return
     seconds = time.monotonic() - exchange.started
     provider, model = exchange.provider or "none", exchange.rate.model if exchange.rate else "none"
-    metrics.labelled(metrics.requests_total, provider, model, str(exchange.status or "none")).inc()
+    tallies.count(metrics.labelled(metrics.requests_total, provider, model, str(exchange.status or "none")))
     if exchange.provider is not None:
-        metrics.labelled(metrics.request_seconds, provider).observe(seconds)
+        tallies.observe(metrics.labelled(metrics.request_seconds, provider), seconds)
         _count_failure(exchange, exchange.provider)
         if exchange.sent_at is not None and not (exchange.attempts is not None and exchange.attempts.tried):
-            metrics.added_latency_seconds.observe(exchange.sent_at - exchange.started)
+            tallies.observe(metrics.added_latency_seconds, exchange.sent_at - exchange.started)
     elif exchange.refusal_code:
         metrics.refusals_total.labels(code=exchange.refusal_code).inc()
     event = _EVENTS.get(exchange.ending or "", "request_refused" if exchange.refusal_code else "request_relayed")

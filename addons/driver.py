@@ -12,6 +12,7 @@ import asyncio
 import collections
 import logging
 import time
+from collections.abc import Awaitable
 from typing import Any, cast, override
 
 from mitmproxy.connection import Connection, ConnectionState
@@ -249,10 +250,20 @@ class GatewayHandler(ProxyConnectionHandler):
                 self._events.append(events.HookCompleted(hook))
             return
         # Started here and now: a hook that does not wait is over when this returns, and no turn of the loop was spent on it.
-        task = asyncio.Task(self.hook_task(hook), loop=asyncio.get_running_loop(), eager_start=True)
+        rest = self._addons.trigger_now(hook)
+        if rest is None:
+            if hook.blocking:
+                self._events.append(events.HookCompleted(hook))
+            return
+        task = asyncio.Task(self._finish_hook(hook, rest), loop=asyncio.get_running_loop(), eager_start=True)
         if not task.done():
             _RUNNING.add(task)
             task.add_done_callback(_RUNNING.discard)
+
+    async def _finish_hook(self, hook: commands.StartHook, rest: Awaitable[None]) -> None:
+        await rest
+        if hook.blocking:
+            self.feed(events.HookCompleted(hook))
 
 
 def _key_of(connection: Any) -> ProviderKey:

@@ -31,21 +31,33 @@ from telemetry.logs import log
 RELAYED_BODY_SECONDS_MAX = 20.0  # as long as the control API itself waits for a body
 SETTLE_SECONDS_MAX = 1.0  # how long a terminal event or an error waits for the books
 
-Hook = Callable[["Gateway", http.HTTPFlow], Awaitable[None]]
+# A hook that has nothing to wait for returns None and is over.
+Hook = Callable[["Gateway", http.HTTPFlow], Awaitable[None] | None]
 
 
 def fails_closed(hook: Hook) -> Hook:
     """Wrap a hook that runs before forwarding: mitmproxy would log its exception and forward the request unbilled."""
 
-    @wraps(hook)
-    async def guarded(self: "Gateway", flow: http.HTTPFlow) -> None:
+    def fail(flow: http.HTTPFlow, error: Exception) -> None:
+        log.error("hook_failed", hook=hook.__name__, exc_info=error)
+        exchange = exchange_of(flow)
+        flow.response = exchange.refuse(refusals.unavailable()) if exchange else http.Response.make(503)
+        flow.request.headers.pop("expect", None)
+
+    async def finish(awaited: Awaitable[None], flow: http.HTTPFlow) -> None:
         try:
-            await hook(self, flow)
-        except Exception:
-            log.error("hook_failed", hook=hook.__name__, exc_info=True)
-            exchange = exchange_of(flow)
-            flow.response = exchange.refuse(refusals.unavailable()) if exchange else http.Response.make(503)
-            flow.request.headers.pop("expect", None)
+            await awaited
+        except Exception as error:
+            fail(flow, error)
+
+    @wraps(hook)
+    def guarded(self: "Gateway", flow: http.HTTPFlow) -> Awaitable[None] | None:
+        try:
+            awaited = hook(self, flow)
+        except Exception as error:
+            fail(flow, error)
+            return None
+        return None if awaited is None else finish(awaited, flow)
 
     return guarded
 
@@ -53,17 +65,27 @@ def fails_closed(hook: Hook) -> Hook:
 def settles_anyway(hook: Hook) -> Hook:
     """Wrap a hook that runs after forwarding: what it leaves undone is settled by the ending."""
 
-    @wraps(hook)
-    async def guarded(self: "Gateway", flow: http.HTTPFlow) -> None:
+    async def fail(self: "Gateway", flow: http.HTTPFlow, error: Exception) -> None:
+        log.error("hook_failed", hook=hook.__name__, exc_info=error)
+        exchange = exchange_of(flow)
+        if exchange is not None and exchange.ending is None:
+            exchange.failed = True
+            exchange.cut(refusals.unavailable())  # a stream that is under way must not run on unwatched
+            await self.end(exchange)
+
+    async def finish(self: "Gateway", awaited: Awaitable[None], flow: http.HTTPFlow) -> None:
         try:
-            await hook(self, flow)
-        except Exception:
-            log.error("hook_failed", hook=hook.__name__, exc_info=True)
-            exchange = exchange_of(flow)
-            if exchange is not None and exchange.ending is None:
-                exchange.failed = True
-                exchange.cut(refusals.unavailable())  # a stream that is under way must not run on unwatched
-                await self.end(exchange)
+            await awaited
+        except Exception as error:
+            await fail(self, flow, error)
+
+    @wraps(hook)
+    def guarded(self: "Gateway", flow: http.HTTPFlow) -> Awaitable[None] | None:
+        try:
+            awaited = hook(self, flow)
+        except Exception as error:
+            return fail(self, flow, error)
+        return None if awaited is None else finish(self, awaited, flow)
 
     return guarded
 
@@ -102,13 +124,24 @@ class Gateway:
     # Before forwarding
 
     @fails_closed
-    async def requestheaders(self, flow: http.HTTPFlow) -> None:
+    def requestheaders(self, flow: http.HTTPFlow) -> Awaitable[None] | None:
         """Classify, authenticate and refuse what its head alone condemns, before the body is read."""
         if flow.error is not None or flow.request.method == "CONNECT":
-            return
+            return None
         exchange = self._open(flow)
         try:
-            await self._check_head(flow, exchange)
+            route = self._check_head(flow, exchange)
+            if route is None or not self._identify(flow, exchange, route):
+                return None
+        except Refused as refused:
+            self._answer(flow, exchange, exchange.refuse(refused.refusal))
+            return None
+        return self._authenticate(flow, exchange, route)
+
+    async def _authenticate(self, flow: http.HTTPFlow, exchange: Exchange, route: Route) -> None:
+        try:
+            await self._admission.authenticate(exchange)
+            self._accept(flow, exchange, route)
         except Refused as refused:
             self._answer(flow, exchange, exchange.refuse(refused.refusal))
 
@@ -121,7 +154,8 @@ class Gateway:
         self.links.add(exchange)
         return exchange
 
-    async def _check_head(self, flow: http.HTTPFlow, exchange: Exchange) -> None:
+    def _check_head(self, flow: http.HTTPFlow, exchange: Exchange) -> Route | None:
+        """Return the route of a request that is the proxy's own affair; None where it is the control API's."""
         if exchange.stream is None:
             # mitmproxy's own stream carries this request, which knows nothing of our endings: serving it could be free.
             raise Refused(refusals.unavailable())
@@ -142,18 +176,23 @@ class Gateway:
             self._relay.aim(flow, route)
             if exchange.watch is not None:
                 exchange.watch.start(BODY, RELAYED_BODY_SECONDS_MAX)  # until the request is whole and leaves
-            return
+            return None
         exchange.route, exchange.dialect = route, dialect_of(route, flow.request)
         exchange.kind = kind_of(route)
-        await self._check_proxied(flow, exchange, route)
-
-    async def _check_proxied(self, flow: http.HTTPFlow, exchange: Exchange, route: Route) -> None:
         if wants_upgrade(flow.request):
             raise Refused(refusals.upgrade_refused())
+        return route
+
+    def _identify(self, flow: http.HTTPFlow, exchange: Exchange, route: Route) -> bool:
+        """Read whose token it is; tell whether it is yet to be checked. Where the body is small, the hold does that in the same round trip."""
         if route.operation is not Operation.PROBE:
             self._admission.identify(exchange, route.token_text or bearer_of(flow.request))
             if exchange.kind is not Kind.BILLED or not exchange.is_small(flow.request.headers):
-                await self._admission.authenticate(exchange)  # else the hold does it, in the same round trip
+                return True
+        self._accept(flow, exchange, route)
+        return False
+
+    def _accept(self, flow: http.HTTPFlow, exchange: Exchange, route: Route) -> None:
         if exchange.kind is Kind.LOCAL:
             dialect = exchange.dialect or Dialect.OPENAI
             answer = answer_locally(route, self._admission.card, dialect=dialect, request_id=exchange.request_id, balance=exchange.balance)
@@ -209,7 +248,7 @@ class Gateway:
             await self._resilience.again(flow, exchange)
 
     @settles_anyway
-    async def responseheaders(self, flow: http.HTTPFlow) -> None:
+    def responseheaders(self, flow: http.HTTPFlow) -> None:
         """Decide how the answer is metered and whether it streams."""
         exchange = exchange_of(flow)
         if exchange is not None and flow.response is not None and not exchange.own_answer:

@@ -1,9 +1,12 @@
 """Header rules: what is refused, what goes to a provider, what comes back from it."""
 
 import re
+from functools import lru_cache
 from itertools import chain
 
 from mitmproxy import http
+
+from addons.checked_headers import CheckedHeaders, names_of
 
 _FORBIDDEN = re.compile(rb"[\r\n\0]")
 _METHOD = re.compile(rb"[A-Z][A-Z-]*")
@@ -35,11 +38,16 @@ def fault_of(request: http.Request) -> str | None:
         return "The request target must be a path, not an absolute address."
     if not _METHOD.fullmatch(request.data.method):
         return "A method is written in capital letters."  # mitmproxy compares them in capitals and passes them on as they came
-    if len(request.headers.get_all("host")) > 1:
+    headers = request.headers
+    return headers.found(_fault_of_fields) if isinstance(headers, CheckedHeaders) else _fault_of_fields(headers)
+
+
+def _fault_of_fields(headers: http.Headers) -> str | None:
+    if len(headers.get_all("host")) > 1:
         return "There is more than one Host."
-    if _FORBIDDEN.search(b" ".join(chain.from_iterable(request.headers.fields))):
+    if _FORBIDDEN.search(b" ".join(chain.from_iterable(headers.fields))):
         return "A header holds a line break or a NUL."
-    coding = request.headers.get_all("transfer-encoding")
+    coding = headers.get_all("transfer-encoding")
     if coding and [item.strip().lower() for item in coding] != ["chunked"]:
         return "The only transfer encoding understood is chunked."
     return None
@@ -61,9 +69,12 @@ def bearer_of(request: http.Request) -> str | None:
 
 
 def strip_for_provider(headers: http.Headers) -> Fields:
-    """Return what of a client's headers a provider may see, in their order and case."""
-    fields = headers.fields
-    names = [name.lower() for name, _ in fields]
+    """Return what of a client's headers a provider may see, in their order and case. The length is not among it."""
+    return headers.found(_strip_for_provider) if isinstance(headers, CheckedHeaders) else _strip_for_provider(headers)
+
+
+def _strip_for_provider(headers: http.Headers) -> Fields:
+    fields, names = headers.fields, names_of(headers)
     drop = _NOT_FOR_PROVIDERS | (_named_by_connection(fields, names) - {b"content-type"})
     kept = [field for name, field in zip(names, fields, strict=True) if name not in drop and not name.startswith(_NOT_FOR_PROVIDERS_PREFIXES)]
     return tuple(kept)
@@ -71,13 +82,25 @@ def strip_for_provider(headers: http.Headers) -> Fields:
 
 def strip_for_client(headers: http.Headers) -> None:
     """Take out of a provider's headers what the caller must not see; framing stays. The provider's own request id gets another name."""
-    fields = headers.fields
-    names = [name.lower() for name, _ in fields]
-    drop = _NOT_FOR_CLIENTS | (_named_by_connection(fields, names) - {b"content-length", b"transfer-encoding", b"content-type"})
-    headers.fields = tuple([
-        (b"x-upstream-request-id", field[1]) if name == b"x-request-id" else field
-        for name, field in zip(names, fields, strict=True) if name not in drop and not name.startswith(b"x-level5-")
-    ])  # fmt: skip
+    fields, names = headers.fields, names_of(headers)
+    named = _named_by_connection(fields, names) - {b"content-length", b"transfer-encoding", b"content-type"}
+    kept = [(name, field) for name, field in zip(names, fields, strict=True) if _is_for_clients(name) and name not in named]
+    _reset(
+        headers, [(b"x-upstream-request-id", field[1]) if name == b"x-request-id" else field for name, field in kept],
+        names=[b"x-upstream-request-id" if name == b"x-request-id" else name for name, _ in kept],
+    )  # fmt: skip
+
+
+def _reset(headers: http.Headers, fields: list[tuple[bytes, bytes]], *, names: list[bytes]) -> None:
+    if isinstance(headers, CheckedHeaders):
+        headers.reset(tuple(fields), names)
+    else:
+        headers.fields = tuple(fields)
+
+
+@lru_cache(maxsize=1024)  # the names that providers use are few
+def _is_for_clients(name: bytes) -> bool:
+    return name not in _NOT_FOR_CLIENTS and not name.startswith(b"x-level5-")
 
 
 def _named_by_connection(fields: Fields, names: list[bytes]) -> set[bytes]:
@@ -90,8 +113,9 @@ def _named_by_connection(fields: Fields, names: list[bytes]) -> set[bytes]:
 
 def put(headers: http.Headers, *fields: tuple[bytes, bytes]) -> None:
     """Set several headers at once: one pass, where each would be a search of its own."""
-    names = {name.lower() for name, _ in fields}
-    headers.fields = (*(field for field in headers.fields if field[0].lower() not in names), *fields)
+    added = [name.lower() for name, _ in fields]
+    kept = [(name, field) for name, field in zip(names_of(headers), headers.fields, strict=True) if name not in added]
+    _reset(headers, [*[field for _, field in kept], *fields], names=[*[name for name, _ in kept], *added])
 
 
 def strip_hop_by_hop(headers: http.Headers) -> None:

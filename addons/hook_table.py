@@ -54,15 +54,47 @@ class HookTable(AddonManager):
         """Tell whether any addon may have a handler for this event, or wants to know of every change of a flow."""
         return self._row(event) != () or (self._row(hooks.UpdateHook) != () and isinstance(_subjects(event)[0], Flow))
 
+    def trigger_now(self, event: hooks.Hook) -> Coroutine[Any, Any, None] | None:
+        """Run an event's handlers in place, as far as none of them has to be awaited; return the rest, to be awaited, if there is any."""
+        row = self._row(event)
+        if row is None or self._row(hooks.UpdateHook) != ():
+            return self.handle_lifecycle(event)
+        subjects = _subjects(event)
+        for index, handler in enumerate(row):
+            try:
+                awaited = handler(*subjects)
+            except AddonHalt:
+                return None
+            except OptionsError:
+                raise
+            except Exception as error:
+                _report(error, "trigger_now")
+                continue
+            if awaited is not None and hasattr(awaited, "__await__"):
+                return self._go_on(awaited, row[index + 1 :], subjects)
+        return None
+
+    async def _go_on(self, awaited: Awaitable[None], handlers: tuple[Handler, ...], subjects: list[Any]) -> None:
+        try:
+            await awaited
+        except AddonHalt:
+            return
+        except OptionsError:
+            raise
+        except Exception as error:
+            _report(error, "_go_on")
+        await self._run(handlers, subjects)
+
     async def trigger_event(self, event: hooks.Hook) -> None:
         row = self._row(event)
         if row is None:
             await super().trigger_event(event)
-            return
-        if not row:
-            return
-        subjects = _subjects(event)
-        for handler in row:
+        elif row:
+            await self._run(row, _subjects(event))
+
+    @staticmethod
+    async def _run(handlers: tuple[Handler, ...], subjects: list[Any]) -> None:
+        for handler in handlers:
             try:
                 awaited = handler(*subjects)
                 if awaited is not None and hasattr(awaited, "__await__"):
@@ -72,7 +104,7 @@ class HookTable(AddonManager):
             except OptionsError:
                 raise
             except Exception as error:
-                _report(error)
+                _report(error, "_run")
 
     def _row(self, event: hooks.Hook | type[hooks.Hook]) -> tuple[Handler, ...] | None:
         """Return the handlers of an event, None where only mitmproxy's own way can find them."""
@@ -103,7 +135,7 @@ def _subjects(event: hooks.Hook) -> list[Any]:
     return [getattr(event, name) for name in names]
 
 
-def _report(error: Exception) -> None:
-    """Say what mitmproxy would: the addon's own part of the traceback."""
-    trace = addonmanager.cut_traceback(error.__traceback__, "trigger_event")
+def _report(error: Exception, caller: str) -> None:
+    """Say what mitmproxy would: the addon's own part of the traceback, below the function that called it."""
+    trace = addonmanager.cut_traceback(error.__traceback__, caller)
     addonmanager.logger.error(f"Addon error: {error}", exc_info=(type(error), error, trace))  # word for word

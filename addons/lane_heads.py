@@ -6,6 +6,8 @@ Anything else, however legal, is left to mitmproxy's own layers, which also know
 
 import time
 from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import lru_cache
 from typing import Any, Final
 
 import httptools
@@ -19,6 +21,8 @@ METHODS: Final = frozenset({b"GET", b"POST", b"DELETE"})
 # Each of these changes framing, hops or protocol: mitmproxy's layers handle them.
 _NOT_HERE: Final = frozenset({b"transfer-encoding", b"expect", b"upgrade", b"te", b"trailer", b"http2-settings", b"proxy-connection", b"keep-alive"})
 _CONNECTION_WISHES: Final = {b"keep-alive": False, b"close": True}
+_LENGTH_SPELLINGS: Final = (b"\r\nContent-Length: ", b"\r\ncontent-length: ")
+KNOWN_BYTES_MAX: Final = 8192
 INTERIM_MAX: Final = 8  # 1xx answers in a row that are waved through
 _FRAMING: Final = frozenset({b"content-length", b"transfer-encoding"})
 _PROTOCOL: Final = b"HTTP/"
@@ -55,6 +59,45 @@ def read_request_head(head: bytes) -> tuple[http.Request, int, bool]:
     Raises:
         NotHere: it is not of the kind that is served here, or no valid HTTP/1.1 at all.
     """
+    shape, figure = _split_length(head)
+    read = (_known_shape if len(shape) <= KNOWN_BYTES_MAX else _read_shape)(shape)
+    fields, at = read.fields, read.length_at
+    if figure is None:
+        figure = b"0" if at is None else fields[at][1]
+    elif at is not None:
+        fields = (*fields[:at], (fields[at][0], figure), *fields[at + 1 :])
+    request = make_request(
+        host="", port=0, method=read.method, scheme=b"", authority=b"", path=read.target, http_version=b"HTTP/1.1",
+        headers=CheckedHeaders(fields, read.names, findings=read.findings), content=None, trailers=None, timestamp_start=time.time(), timestamp_end=None,
+    )  # fmt: skip
+    return request, _read_length(figure), read.closes
+
+
+def _split_length(head: bytes) -> tuple[bytes, bytes | None]:
+    """Return a head with 0 for the figure of the first Content-Length that is spelled as usual, and that figure; None where there is no such field."""
+    for spelling in _LENGTH_SPELLINGS:
+        at = head.find(spelling)
+        if at >= 0:
+            begin = at + len(spelling)
+            end = head.index(b"\r\n", begin)
+            return b"%s0%s" % (head[:begin], head[end:]), head[begin:end].strip(b" \t")
+    return head, None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Shape:
+    """A request's head but for the figure of its Content-Length, which is the field at `length_at` (None: there is none)."""
+
+    method: bytes
+    target: bytes
+    fields: tuple[tuple[bytes, bytes], ...]
+    names: list[bytes]
+    findings: dict[object, Any]
+    length_at: int | None
+    closes: bool
+
+
+def _read_shape(head: bytes) -> _Shape:
     method, _, rest = head.partition(b" ")
     if method not in METHODS or not rest.startswith(b"/") or head.count(b" ", 0, head.index(b"\r")) != 2:
         raise NotHere
@@ -67,22 +110,26 @@ def read_request_head(head: bytes) -> tuple[http.Request, int, bool]:
     if not found.complete or parser.get_http_version() != "1.1" or parser.should_upgrade():
         raise NotHere
     names = [name.lower() for name, _ in found.fields]
-    length, closes = _read_framing(found.fields, names)
-    request = make_request(
-        host="", port=0, method=method, scheme=b"", authority=b"", path=found.target, http_version=b"HTTP/1.1", headers=CheckedHeaders(found.fields, names),
-        content=None, trailers=None, timestamp_start=time.time(), timestamp_end=None,
+    length_at = names.index(b"content-length") if b"content-length" in names else None
+    return _Shape(
+        method=method, target=found.target, fields=tuple(found.fields), names=names, findings={}, length_at=length_at,
+        closes=_closes(found.fields, names),
     )  # fmt: skip
-    return request, length, closes
 
 
-def _read_framing(fields: Sequence[tuple[bytes, bytes]], names: Sequence[bytes]) -> tuple[int, bool]:
-    """Return the length of the body and whether the connection ends after the answer."""
+# A client sends nearly the same head again and again. What llhttp made of it once, it makes of it always, so that only heads that were
+# good in every respect are found here. They hold what clients send, credentials included: memory of this process, never written anywhere.
+_known_shape = lru_cache(maxsize=256)(_read_shape)
+
+
+def _closes(fields: Sequence[tuple[bytes, bytes]], names: Sequence[bytes]) -> bool:
+    """Return whether the connection ends after the answer; refuse what could be framed in two ways."""
     if not _NOT_HERE.isdisjoint(names):
         raise NotHere
     wish = _only(b"connection", fields, names, absent=b"keep-alive").lower()
-    if wish not in _CONNECTION_WISHES or names.count(b"host") > 1:
+    if wish not in _CONNECTION_WISHES or names.count(b"host") > 1 or names.count(b"content-length") > 1:
         raise NotHere
-    return _read_length(_only(b"content-length", fields, names, absent=b"0")), _CONNECTION_WISHES[wish]
+    return _CONNECTION_WISHES[wish]
 
 
 def _only(name: bytes, fields: Sequence[tuple[bytes, bytes]], names: Sequence[bytes], *, absent: bytes) -> bytes:

@@ -12,6 +12,7 @@ from metering.pricing import RateCard
 from metering.usage import Usage
 from telemetry import metrics
 from telemetry.logs import log
+from telemetry.tallies import tallies
 
 EXTENSION_RETRY_SECONDS = 1.0
 BYTES_PER_TOKEN = 2  # as few as tokens have: the watch on a hold must rather look too often than too late
@@ -153,15 +154,15 @@ class _HoldWatch:
 
 
 def _count(exchange: Exchange, record: ChargeRecord, verdict: Verdict) -> None:
-    metrics.labelled(metrics.charges_microunits_total, record.provider, record.model).inc(record.amount)
-    metrics.labelled(metrics.provider_cost_microunits_total, record.provider, record.model).inc(record.provider_leg)
+    tallies.count(metrics.labelled(metrics.charges_microunits_total, record.provider, record.model), record.amount)
+    tallies.count(metrics.labelled(metrics.provider_cost_microunits_total, record.provider, record.model), record.provider_leg)
     count_doubts(exchange, record, verdict.usage)
     if verdict.estimated:
         metrics.estimated_charges_total.labels(reason=verdict.reason).inc()
     for line in record.lines:
         for kind, count in _kinds(line):
             if count:
-                metrics.labelled(metrics.tokens_total, line.provider, record.model, kind).inc(count)
+                tallies.count(metrics.labelled(metrics.tokens_total, line.provider, record.model, kind), count)
 
 
 def facts_of(exchange: Exchange) -> Facts:

@@ -13,6 +13,7 @@ import certifi
 
 from addons.wire import Wire
 from telemetry import metrics
+from telemetry.tallies import tallies
 
 IDLE_SECONDS_MAX: Final = 20.0
 IDLE_MAX: Final = 64  # for each provider
@@ -36,7 +37,7 @@ class ProviderPool:
             wire = idle.pop()
             self._timers.pop(wire).cancel()
             if wire.is_open:
-                metrics.labelled(metrics.provider_connections_total, "reused").inc()
+                tallies.count(metrics.labelled(metrics.provider_connections_total, "reused"))
                 return wire
         return None
 
@@ -69,7 +70,7 @@ class ProviderPool:
             _, wire = await loop.create_connection(Wire, host, port, ssl=self._tls(), server_hostname=host)
         else:
             _, wire = await loop.create_connection(Wire, host, port)
-        metrics.labelled(metrics.provider_connections_total, "opened").inc()
+        tallies.count(metrics.labelled(metrics.provider_connections_total, "opened"))
         return wire
 
     def close(self) -> None:

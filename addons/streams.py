@@ -24,6 +24,7 @@ from mitmproxy.proxy.layers.http._events import (
 )
 from mitmproxy.proxy.layers.http._hooks import HttpRequestHeadersHook
 
+from addons.checked_headers import CheckedHeaders
 from addons.conduct import BODY, CONDUCT, Conduct, Interrupt, Level5ExtendHook, Level5RepeatHook, Level5SettleHook
 from addons.connections import plain_failure
 
@@ -60,6 +61,17 @@ class GatewayStream(HttpStream):
             yield from self._filtered(self._answer_early())
 
     # Requests
+
+    def check_invalid(self, request: bool) -> layer.CommandGenerator[bool]:  # mitmproxy's signature
+        headers = self.flow.request.headers
+        if not request or not isinstance(headers, CheckedHeaders):
+            return (yield from super().check_invalid(request))
+        if headers.is_known_valid:
+            return False
+        invalid: bool = yield from super().check_invalid(request)
+        if not invalid:
+            headers.remember_valid()
+        return invalid
 
     def state_consume_request_body(self, event: events.Event) -> layer.CommandGenerator[None]:
         conduct = self.conduct

@@ -21,6 +21,7 @@ from config.rate_card import load_rate_card
 from config.settings import Settings, SettingsError, load_settings
 from metering.pricing import RateCard
 from telemetry.logs import configure_logs, log
+from telemetry.tallies import tallies
 
 IDLE_MARGIN_SECONDS = 60
 GC_THRESHOLDS = (50_000, 20, 50)  # finished requests leave no cycles behind, so that there is little to look for
@@ -91,6 +92,8 @@ def main() -> None:
         for error in group.exceptions:
             log.error("worker_cannot_start", reason=str(error))
         raise SystemExit(2) from None
+    finally:
+        tallies.write()
 
 
 if __name__ == "__main__":

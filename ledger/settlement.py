@@ -21,6 +21,7 @@ from ledger.money import Microunits
 from ledger.spool import Spool, UnpostedCharge
 from ledger.tokens import ApiToken
 from telemetry import metrics
+from telemetry.tallies import tallies
 
 __all__ = ["Checkpoint", "LateCharges", "Settler"]
 
@@ -78,12 +79,12 @@ class Settler:
         `checkpoint` returns the charge for what came back so far and its record as JSON, or (0, "").
         """
         self._open[hold.request_id] = OpenHold(hold, checkpoint)
-        metrics.holds_open.set(len(self._open))
+        tallies.show(metrics.holds_open, len(self._open))
 
     def untrack(self, hold: Hold) -> None:
         """Stop keeping a hold alive: unless it is settled or voided, the reaper will end it."""
         self._open.pop(hold.request_id, None)
-        metrics.holds_open.set(len(self._open))
+        tallies.show(metrics.holds_open, len(self._open))
 
     def current(self, hold: Hold) -> Hold:
         """Return the hold as it is now: extended, or placed again by a rebuild."""
@@ -121,7 +122,7 @@ class Settler:
         except BaseException:
             self._delivery.defer_now(charge)  # cancelled, or worse: nobody will come back for this charge
             raise
-        _SETTLED.inc()
+        tallies.count(_SETTLED)
         await self._delivery.remember(replace(charge, seq=settlement.seq, server=server))
         return settlement
 
@@ -136,7 +137,7 @@ class Settler:
         except LedgerError:
             if len(self._unvoided) < UNVOIDED_MAX:
                 self._unvoided[hold.request_id] = hold
-        _VOIDED.inc()
+        tallies.count(_VOIDED)
 
     async def void_unplaced(self, token: ApiToken, request_id: RequestId) -> None:
         """Make sure that a `place_hold` without an answer leaves no hold; never raises a LedgerError."""

@@ -9,10 +9,12 @@ import string
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from enum import StrEnum
+from functools import lru_cache
 
 from metering.unserved import is_unserved, why_elsewhere, why_unserved
 
 TARGET_CHARACTERS_MAX = 8192
+KNOWN_CHARACTERS_MAX = 512  # of a target whose route is remembered
 _ORIGIN_FORM = re.compile(r"/[!\"$-~]*\Z")  # visible ASCII without `#`
 _UNRESERVED = re.compile(r"[A-Za-z0-9/_.~-]*\Z")
 _UNENCODED = frozenset(string.ascii_letters + string.digits + "/-._~!$&'()*+,;=:@")
@@ -124,6 +126,10 @@ def classify(method: str, target: str, *, anthropic: bool = False) -> Route | Co
         RequestRefused: 400 for a malformed target, 404 for a path that is not served,
             405 (with `details["allow"]`) for a wrong method.
     """
+    return _classify_known(method, target, anthropic=anthropic) if len(target) <= KNOWN_CHARACTERS_MAX else _classify(method, target, anthropic=anthropic)
+
+
+def _classify(method: str, target: str, *, anthropic: bool) -> Route | ControlRoute:
     segments, query = _split_target(target)
     if segments and segments[0] == "proxy":
         if len(segments) == 1:
@@ -132,6 +138,10 @@ def classify(method: str, target: str, *, anthropic: bool = False) -> Route | Co
             )
         return _classify_proxied(method, segments[1:], query, anthropic=anthropic)
     return _classify_bare(method, segments, query, anthropic=anthropic)
+
+
+# A client asks for the same again and again; routes are values, and what is refused is not kept.
+_classify_known = lru_cache(maxsize=512)(_classify)
 
 
 def classify_forwarded(method: str, target: str, *, bases: Mapping[str, str]) -> Route:

@@ -4,6 +4,8 @@ Callers must not log a token, key, prompt or reply. The redaction here is the la
 also for what libraries and tracebacks say: every string is searched on its way out.
 """
 
+import asyncio
+import atexit
 import json
 import logging
 import os
@@ -11,6 +13,7 @@ import re
 import sys
 import threading
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from datetime import UTC, datetime
 from types import TracebackType
 from typing import Any, Final, cast
@@ -21,19 +24,21 @@ from structlog.typing import EventDict, Processor, WrappedLogger
 REDACTED: Final = "[redacted]"
 TEXT_LENGTH_MAX = 16_384
 DEPTH_MAX = 6
+FIGURE_LINES_SECONDS_MAX = 0.05  # how long the line of a request may wait for others
+WAITING_LINES_MAX = 100
 
 # An api_token wherever it stands, cut short or percent-encoded too: its address alone is kept from nobody, its secret is.
 _TOKEN = re.compile(r"l5(?:_|%5f)[0-9a-z]{1,26}(?:_|%5f)[0-9a-f]+", re.IGNORECASE)
 _PATTERNS: tuple[tuple[re.Pattern[str], str], ...] = (
     (_TOKEN, REDACTED),
-    (re.compile(r"(/proxy/|/dashboard/)[^/?#\s\"']+", re.IGNORECASE), rf"\1{REDACTED}"),
+    (re.compile(r"(/proxy/|/dashboard/|/admin/link/)[^/?#\s\"']+", re.IGNORECASE), rf"\1{REDACTED}"),
     (re.compile(r"\b(Bearer|Basic)\s+[^\s\"',;)}\]]+", re.IGNORECASE), rf"\1 {REDACTED}"),
     (re.compile(r"\b((?:proxy-)?authorization|x-api-key|api[_-]?key)(\\?[\"']?\s*[:=,]\s*b?\\?[\"']?)[^\s\"'\\,;)}\]\[]+", re.IGNORECASE), rf"\1\2{REDACTED}"),
     (re.compile(r"\b(?:sk-|plutus_sk_)[A-Za-z0-9_\-]{8,}"), REDACTED),
     (re.compile(r"(://[^\s/:@]{0,200}:)[^\s/@]{1,500}@"), rf"\1{REDACTED}@"),
 )
 # What each of the patterns needs to be found at all: one search tells of most texts that there is nothing to take out.
-_SUSPECT = re.compile(r"l5[_%]|/proxy/|/dashboard/|bearer|basic|authorization|key|sk[-_]|://", re.IGNORECASE)
+_SUSPECT = re.compile(r"l5[_%]|/proxy/|/dashboard/|/admin/link/|bearer|basic|authorization|key|sk[-_]|://", re.IGNORECASE)
 _FIGURES = frozenset({int, float, bool, type(None)})
 _SECRET_NAMES = frozenset(
     {
@@ -90,8 +95,9 @@ class _Stdout:
     """Writes whole lines. A log that cannot be written must not stop work that moves money."""
 
     def msg(self, line: str) -> None:
+        waiting = _figure_lines.take() if _figure_lines is not None else ""
         try:
-            sys.stdout.write(_TOKEN.sub(REDACTED, line) + "\n")
+            sys.stdout.write(waiting + _TOKEN.sub(REDACTED, line) + "\n")
             sys.stdout.flush()
         except (OSError, ValueError):  # the reader has gone, or stdout is closed already
             return
@@ -100,17 +106,47 @@ class _Stdout:
 
 
 class _FigureLines:
-    """Lines that every request writes: none of structlog's steps runs for them, since nobody but us wrote their fields."""
+    """Lines that every request writes: none of structlog's steps runs for them, since nobody but us wrote their fields.
+
+    In a running loop those of a moment are written together, before any other line.
+    """
 
     def __init__(self, threshold: int, role: str) -> None:
         self._is_on, self._role = threshold <= logging.INFO, role
         self._encode = json.JSONEncoder(ensure_ascii=False, default=str).encode
-        self._out = _Stdout()
+        self._waiting: list[str] = []
+        self._loop: asyncio.AbstractEventLoop | None = None
 
     def write(self, event: str, fields: Mapping[str, object]) -> None:
-        if self._is_on:
-            timestamp = datetime.now(UTC).isoformat().replace("+00:00", "Z")
-            self._out.msg(self._encode({**fields, "event": event, "level": "info", "timestamp": timestamp, "role": self._role, "pid": os.getpid()}))
+        if not self._is_on:
+            return
+        timestamp = datetime.now(UTC).isoformat().replace("+00:00", "Z")
+        line = self._encode({**fields, "event": event, "level": "info", "timestamp": timestamp, "role": self._role, "pid": os.getpid()})
+        self._waiting.append(_TOKEN.sub(REDACTED, line) + "\n")
+        if len(self._waiting) == 1 or self._loop is None or self._loop.is_closed():
+            self._schedule()
+        elif len(self._waiting) >= WAITING_LINES_MAX:
+            self.flush()
+
+    def take(self) -> str:
+        """Return what waits to be written; it is the caller's to write now."""
+        waiting, self._waiting = self._waiting, []
+        return "".join(waiting)
+
+    def flush(self) -> None:
+        """Write what waits."""
+        if text := self.take():
+            with suppress(OSError, ValueError):  # as in _Stdout
+                sys.stdout.write(text)
+                sys.stdout.flush()
+
+    def _schedule(self) -> None:
+        try:
+            self._loop = asyncio.get_running_loop()
+        except RuntimeError:
+            self.flush()
+            return
+        self._loop.call_later(FIGURE_LINES_SECONDS_MAX, self.flush)
 
 
 _figure_lines: _FigureLines | None = None
@@ -154,6 +190,7 @@ def configure_logs(level: str, role: str) -> None:
     )
     global _figure_lines
     _figure_lines = _FigureLines(threshold, role)
+    atexit.register(_figure_lines.flush)
     _route_standard_logging(threshold, shared, render)
     sys.excepthook = _log_crash
     threading.excepthook = _log_thread_crash

@@ -1,5 +1,6 @@
 """Log lines: their shape, and that no secret reaches one."""
 
+import asyncio
 import json
 import logging
 import secrets
@@ -178,3 +179,28 @@ def test_lines_of_figures_keep_to_the_level(capsys: pytest.CaptureFixture[str]) 
     logs.log_figures("request_settled", {"charge": 330})
 
     assert capsys.readouterr().out == ""
+
+
+async def test_lines_of_a_moment_are_written_together_and_before_any_other(capsys: pytest.CaptureFixture[str]) -> None:
+    logs.configure_logs("info", "gateway")
+    logs.log_figures("request_settled", {"charge": 1})
+    logs.log_figures("request_settled", {"charge": 2})
+    assert capsys.readouterr().out == ""
+
+    logs.get_log().warning("settlement_is_slow")
+
+    lines = [json.loads(line) for line in capsys.readouterr().out.splitlines()]
+    assert [line.get("charge") for line in lines] == [1, 2, None]
+
+
+async def test_a_line_that_stays_alone_is_written_a_moment_later(capsys: pytest.CaptureFixture[str]) -> None:
+    logs.configure_logs("info", "gateway")
+    logs.log_figures("request_settled", {"charge": 1})
+
+    written = ""
+    async with asyncio.timeout(10):
+        while not written:
+            await asyncio.sleep(0.01)
+            written = capsys.readouterr().out
+
+    assert json.loads(written)["charge"] == 1
