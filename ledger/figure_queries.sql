@@ -233,3 +233,58 @@ FROM (
         sum(cache_read_tokens)::bigint AS cache_read_tokens, sum(amount)::bigint AS amount, sum(provider_cost)::bigint AS provider_cost
     FROM rollups_hourly WHERE hour >= $1 AND hour < $2 GROUP BY account_id ORDER BY sum(amount) DESC, account_id LIMIT $3) AS used
 JOIN accounts USING (id) ORDER BY amount DESC, id;
+
+-- name: audit_rollups
+-- What the hours of each account come to, against what its events do; a sum that stayed at the end of its numbers proves nothing.
+SELECT account_id, reported, rolled.requests AS rolled_requests, events.requests, rolled.amount AS rolled_amount, events.amount
+FROM (
+    SELECT account_id, reported, sum(requests) AS requests, sum(amount) AS amount, sum(input_tokens) AS input, sum(output_tokens) AS output,
+        sum(cache_write_tokens) AS writes, sum(cache_write_1h_tokens) AS long_writes, sum(cache_read_tokens) AS reads,
+        max(greatest(input_tokens, output_tokens, cache_write_tokens, cache_read_tokens)) AS most
+    FROM rollups_hourly WHERE shard = $1 GROUP BY 1, 2) AS rolled
+FULL JOIN (
+    SELECT account_id, operation = 'reported' AS reported, count(*) FILTER (WHERE line = 0 OR operation = 'reported') AS requests,
+        sum(amount) AS amount, sum(input_tokens) AS input, sum(output_tokens::numeric + coalesce(reasoning_tokens, 0)) AS output,
+        sum(coalesce(cache_write_5m_tokens, 0)::numeric + coalesce(cache_write_1h_tokens, 0)) AS writes, sum(coalesce(cache_write_1h_tokens, 0)) AS long_writes,
+        sum(coalesce(cache_read_tokens, 0)) AS reads
+    FROM usage_events WHERE account_id IN (SELECT id FROM accounts WHERE accounts.shard = $1) AND NOT superseded GROUP BY 1, 2) AS events
+USING (account_id, reported)
+WHERE (coalesce(rolled.requests, 0), coalesce(rolled.amount, 0), coalesce(rolled.input, 0), coalesce(rolled.output, 0), coalesce(rolled.writes, 0),
+        coalesce(rolled.long_writes, 0), coalesce(rolled.reads, 0))
+    <> (coalesce(events.requests, 0), coalesce(events.amount, 0), coalesce(events.input, 0), coalesce(events.output, 0), coalesce(events.writes, 0),
+        coalesce(events.long_writes, 0), coalesce(events.reads, 0))
+    AND coalesce(rolled.most, 0) < 9223372036854775807
+ORDER BY account_id, reported LIMIT $2;
+
+-- name: audit_provider_cost
+SELECT coalesce(sum(provider_cost), 0)::bigint FROM rollups_hourly WHERE shard = $1;
+
+-- name: audit_work
+-- Hours in which work does not come to what was reported.
+SELECT account_id, hour, coalesce(work.requests, 0) AS requests, coalesce(work.amount, 0) AS amount, coalesce(rolled.requests, 0) AS rolled_requests,
+    coalesce(rolled.amount, 0) AS rolled_amount
+FROM (
+    SELECT account_id, hour, sum(requests) AS requests, sum(amount) AS amount, sum(input_tokens + output_tokens::numeric) AS tokens,
+        max(greatest(input_tokens, output_tokens)) AS most
+    FROM work_hourly WHERE shard = $1 GROUP BY 1, 2) AS work
+FULL JOIN (
+    SELECT account_id, hour, sum(requests) AS requests, sum(amount) AS amount, sum(input_tokens + output_tokens::numeric) AS tokens,
+        max(greatest(input_tokens, output_tokens)) AS most
+    FROM rollups_hourly WHERE shard = $1 AND reported GROUP BY 1, 2) AS rolled
+USING (account_id, hour)
+WHERE (work.requests, work.amount, work.tokens) IS DISTINCT FROM (rolled.requests, rolled.amount, rolled.tokens)
+    AND greatest(work.most, rolled.most) < 9223372036854775807
+ORDER BY account_id, hour LIMIT $2;
+
+-- name: audit_house_hours
+-- Hours of the house that are not the sum of its accounts'.
+SELECT hour, provider, model, coalesce(house.requests, 0) AS requests, coalesce(house.amount, 0) AS amount, coalesce(rolled.requests, 0) AS rolled_requests,
+    coalesce(rolled.amount, 0) AS rolled_amount
+FROM house_hourly AS house
+FULL JOIN (
+    SELECT hour, CASE WHEN reported THEN '' ELSE provider END AS provider, CASE WHEN reported THEN '' ELSE model END AS model, reported,
+        sum(requests) AS requests, sum(amount) AS amount, sum(provider_cost) AS provider_cost
+    FROM rollups_hourly GROUP BY 1, 2, 3, 4) AS rolled
+USING (hour, provider, model, reported)
+WHERE (house.requests, house.amount, house.provider_cost) IS DISTINCT FROM (rolled.requests, rolled.amount, rolled.provider_cost)
+ORDER BY hour, provider, model LIMIT $1;

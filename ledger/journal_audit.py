@@ -7,7 +7,8 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any, Final
 
-from ledger.entries import ChargeRecord
+from ledger.entries import HOUSE_SHARD, ChargeRecord
+from ledger.figure_audit import check_rollups
 from ledger.findings import Fault, Report
 from ledger.journal import ACQUIRE_SECONDS_MAX, LONG_READ_SECONDS_MAX, Connection, Pool, journal_answers, milliseconds
 from ledger.postings import CUSTOMER, GENESIS_HEAD, Transaction, chain, key_digest
@@ -39,6 +40,8 @@ class ShardAudit:
         await self._check_keys()
         await self._check_figures()
         await self._check_statements()
+        if self.shard != HOUSE_SHARD:
+            await check_rollups(self.connection, self.shard, postings=self.sums, report=self.report)
 
     async def _check_rows(self) -> None:
         position = await self.connection.fetchrow(SQL["audit_position"], self.shard)

@@ -13,6 +13,7 @@ from ledger.balances import Balances
 from ledger.deposit_audit import check_chain, check_deposit_sums, check_deposits
 from ledger.entries import HOUSE_SHARD, SHARDS
 from ledger.errors import LedgerError, ShardClosed
+from ledger.figure_audit import check_house_hours
 from ledger.findings import Fault, Finding, Report
 from ledger.hot_audit import check_balances, check_heads, check_holds, read_heads
 from ledger.journal import LONG_READ_SECONDS_MAX, Pool, ShardPosition, journal_answers, now_ms, read_shards
@@ -59,6 +60,7 @@ async def verify(
     for shard in range(HOUSE_SHARD + 1):
         await audit_shard(pool, shard, report=report, price=price, cards=cards, price_usage=price_usage)
     await check_sums(pool, report=report, vault_on_chain=vault_on_chain)
+    await check_house_hours(pool, report=report)
     await check_deposits(pool, report=report)
     if vault_on_chain is None:
         await check_chain(pool, report=report)
