@@ -97,6 +97,9 @@ def unknown_token() -> Refusal:
 
 
 def inactive_account(reason: str) -> Refusal:
+    if reason == "read_only":
+        message = "This api_token is read-only: it shows the account and cannot spend from it. Use one of the account's full tokens."
+        return Refusal(status=403, code="read_only_token", message=message)
     return Refusal(status=401, code="inactive_account", message=f"This api_token is not active ({reason}). Ask the operator, or register for a new one.")
 
 

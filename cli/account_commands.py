@@ -8,7 +8,9 @@ import typer
 from cli.books import Books
 from cli.options import AccountName, AsJson, CommandFailed, ConfigFile, Home, Sandbox, as_plain, on_books, print_fields, print_json, print_table, settings_of
 from ledger.accounts import Account, Credit, Token
+from ledger.errors import TooManyTokens
 from ledger.money import format_usdc, parse_usdc
+from ledger.tokens import TokenScope
 
 accounts_app = typer.Typer(help="Show, open, suspend and close accounts.", no_args_is_help=True)
 tokens_app = typer.Typer(help="Show, make and revoke the api_tokens of an account.", no_args_is_help=True)
@@ -218,20 +220,25 @@ def credit(
 def create_token(
     account: AccountName,
     name: Annotated[str | None, typer.Option("--name", help="What it is for.", show_default=False)] = None,
+    read_only: Annotated[bool, typer.Option("--read-only", help="It may look at the account, and neither spend nor change anything.")] = False,
     home: Home = None,
     config: ConfigFile = None,
     sandbox: Sandbox = None,
     as_json: AsJson = False,
 ) -> None:
     """Make one more api_token for an account and print it, this once."""
+    scope = TokenScope.READ_ONLY if read_only else TokenScope.FULL
 
     async def work(books: Books) -> tuple[str, str]:
         found = await books.accounts.find(account)
-        return await books.accounts.create_token(found, name)
+        try:
+            return await books.accounts.create_token(found, name, scope=scope)
+        except (TooManyTokens, ValueError) as error:
+            raise CommandFailed(str(error)) from error
 
     text, token_id = on_books(settings_of(home, config, sandbox=sandbox), work)
     if as_json:
-        print_json({"api_token": text, "token_id": token_id})
+        print_json({"api_token": text, "token_id": token_id, "scope": scope.value})
     else:
         print_fields([("token", token_id), ("api_token", f"{text}   (shown this once)")])
 
@@ -247,8 +254,11 @@ def list_tokens(account: AccountName, home: Home = None, config: ConfigFile = No
     if as_json:
         print_json([{name: value for name, value in as_plain(one).items() if name != "digest"} for one in found])
         return
-    rows = [(one.token_id, one.name or "-", one.created_at, one.revoked_at or "-") for one in found]
-    print_table(("token", "name", "created", "revoked"), rows)
+    rows = [
+        (one.token_id, f"…{one.hint}" if one.hint else "-", one.name or "-", one.scope.replace("_", "-"), one.created_at, one.revoked_at or "-")
+        for one in found
+    ]
+    print_table(("token", "ends in", "name", "scope", "created", "revoked"), rows)
 
 
 @tokens_app.command("revoke")

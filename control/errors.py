@@ -11,10 +11,13 @@ from ledger.errors import (
     BooksUnderPressure,
     InactiveAccount,
     JournalUnavailable,
+    LastToken,
     LedgerError,
     NotPostedYet,
+    ReadOnlyToken,
     ShardClosed,
     TooManyKeys,
+    TooManyTokens,
     UnknownAccount,
     UnknownKey,
     UnknownToken,
@@ -51,6 +54,13 @@ def from_ledger(error: LedgerError) -> ApiError:
             return ApiError(409, "too_many_keys", message=f"{error}.")
         case UnknownToken():
             return ApiError(401, "invalid_token", message="This api_token is not known. Check it, or register for a new one with POST /v1/register.")
+        case ReadOnlyToken():
+            message = "This api_token is read-only: it shows the account and can neither spend from it nor change it. Use one of the account's full tokens."
+            return ApiError(403, "read_only_token", message=message)
+        case TooManyTokens():
+            return ApiError(409, "too_many_tokens", message=f"{error}.")
+        case LastToken():
+            return ApiError(409, "last_token", message="No other api_token of this account can spend. Make one first, and this one can go.")
         case InactiveAccount(reason=reason):
             message = "This api_token does not work any more; ask the operator, or register for a new one with POST /v1/register."
             return ApiError(401, "inactive_account", message=message, details={"reason": reason})

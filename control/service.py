@@ -44,7 +44,7 @@ async def limits(request: Request) -> Response:
     """Show how far accounts can go, or with an api_token how far this one can."""
     context = context_of(request)
     text = header_token(request)
-    standing: Standing | None = await context.balances.authenticate(parse_token(text)) if text is not None else None
+    standing: Standing | None = await context.balances.authenticate(parse_token(text), to_look=True) if text is not None else None
     return JSONResponse(catalogue.limits(context.settings, context.served_rates(), standing=standing).model_dump())
 
 

@@ -54,19 +54,31 @@ USAGE_ROUTES: Final[tuple[tuple[Endpoint, Handler], ...]] = (
     (_export("focus.csv", "Usage events as CSV in the FOCUS format.", "text/csv"), exports.export_focus),
     (
         Endpoint(
-            path="/v1/keys", method="POST", summary="Make an ingest key.", tag="keys", answer=NewKeyAnswer, body=KeyRequest, errors=(400, 401, 409, 413, 503)
+            path="/v1/keys",
+            method="POST",
+            summary="Make an ingest key.",
+            tag="keys",
+            answer=NewKeyAnswer,
+            body=KeyRequest,
+            errors=(400, 401, 403, 409, 413, 503),
         ),
         ingest_keys.create_key,
     ),
-    (Endpoint(path="/v1/keys", summary="List the ingest keys.", tag="keys", answer=KeysAnswer, errors=(401, 503)), ingest_keys.list_keys),
+    (Endpoint(path="/v1/keys", summary="List the ingest keys.", tag="keys", answer=KeysAnswer, errors=(401, 403, 503)), ingest_keys.list_keys),
     (
         Endpoint(
-            path="/v1/keys", method="DELETE", summary="Revoke an ingest key.", tag="keys", answer=RevokedAnswer, query=KeyQuery, errors=(400, 401, 404, 503)
+            path="/v1/keys",
+            method="DELETE",
+            summary="Revoke an ingest key.",
+            tag="keys",
+            answer=RevokedAnswer,
+            query=KeyQuery,
+            errors=(400, 401, 403, 404, 503),
         ),
         ingest_keys.revoke_key,
     ),
     (
-        Endpoint(path="/v1/keys/{key_id}", method="DELETE", summary="Revoke an ingest key.", tag="keys", answer=RevokedAnswer, errors=(401, 404, 503)),
+        Endpoint(path="/v1/keys/{key_id}", method="DELETE", summary="Revoke an ingest key.", tag="keys", answer=RevokedAnswer, errors=(401, 403, 404, 503)),
         ingest_keys.revoke_key,
     ),
     (

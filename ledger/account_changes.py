@@ -2,6 +2,7 @@
 
 import asyncio
 import json
+from collections.abc import Awaitable, Callable
 from typing import Any, Final
 
 import structlog
@@ -12,12 +13,14 @@ from ledger.change_rows import Change, record_change
 from ledger.changes import apply_due, require_current
 from ledger.errors import BalanceUnavailable, JournalUnavailable
 from ledger.holds import ShardMeta
-from ledger.journal import JournalWriter, Pool, driver, journal_transaction, lock_shards, read_figures
+from ledger.journal import Connection, JournalWriter, Pool, driver, journal_transaction, lock_shards, read_figures
 from ledger.money import AMOUNT_MAX
 from ledger.postings import body_digest, key_digest
 from ledger.queries import SQL
 
 log = structlog.get_logger("ledger")
+
+type Guard = Callable[[Connection], Awaitable[None]]
 
 APPLY_TRIES: Final = 4
 APPLY_PAUSE_SECONDS: Final = 0.1
@@ -33,15 +36,18 @@ class AccountChanges:
     def __init__(self, pool: Pool, balances: Balances) -> None:
         self._pool, self._balances = pool, balances
 
-    async def record(self, shard: int, change: Change, *, meta: ShardMeta | None = None) -> int | None:
-        """Write a change; return the journal's balance after it, or None where the key is known with the same content."""
+    async def record(self, shard: int, change: Change, *, meta: ShardMeta | None = None, guard: Guard | None = None) -> int | None:
+        """Write a change; return the journal's balance after it, or None where the key is known with the same content.
+
+        `guard` looks behind the lock of the shard, and refuses by raising.
+        """
         try:
-            return await self._record_once(shard, change, meta=meta)
+            return await self._record_once(shard, change, meta=meta, guard=guard)
         except driver.UniqueViolationError:
             # Another shard's change took the same key meanwhile; it is known now.
-            return await self._record_once(shard, change, meta=meta)
+            return await self._record_once(shard, change, meta=meta, guard=guard)
 
-    async def _record_once(self, shard: int, change: Change, *, meta: ShardMeta | None) -> int | None:
+    async def _record_once(self, shard: int, change: Change, *, meta: ShardMeta | None, guard: Guard | None) -> int | None:
         hot = meta or await self._glance(shard)
         async with journal_transaction(self._pool) as connection:
             positions = await lock_shards(connection, [shard])
@@ -50,6 +56,8 @@ class AccountChanges:
             if known is not None:
                 await self._require_same(connection, change)
                 return None
+            if guard is not None:
+                await guard(connection)
             writer = JournalWriter(connection, positions, await read_figures(connection, [change.account]))
             if change.amount and writer.figures[change.account].balance + change.amount > AMOUNT_MAX:
                 raise ValueError(TOO_MUCH)  # Redis would refuse it, and with it every later change of the shard

@@ -70,11 +70,13 @@ class Credit:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Token:
-    """What is kept of an api_token."""
+    """What is kept of an api_token. `hint` is the end of its text, None for one that was made before hints were kept."""
 
     token_id: str
     account_id: AccountId
     digest: str
     name: str | None
+    scope: str
+    hint: str | None
     created_at: datetime
     revoked_at: datetime | None

@@ -4,6 +4,7 @@ import re
 import secrets
 import uuid
 from collections.abc import Sequence
+from functools import partial
 from typing import Any, Final
 
 from ledger.account_changes import TOO_MUCH, AccountChanges
@@ -11,16 +12,17 @@ from ledger.account_values import Account, Credit, KeyReused, NewAccount, Token,
 from ledger.change_rows import Change
 from ledger.changes import read_open_meta
 from ledger.entries import AccountId
-from ledger.errors import UnknownAccount, UnknownToken
-from ledger.journal import journal_answers, now_ms
+from ledger.errors import LastToken, TooManyTokens, UnknownAccount, UnknownToken
+from ledger.journal import Connection, journal_answers, now_ms
 from ledger.money import AMOUNT_MAX
 from ledger.postings import GRANTS
 from ledger.queries import SQL
-from ledger.tokens import choose_shard, mint_token, new_token_id, parse_token
+from ledger.tokens import STATES, TokenScope, TokenState, choose_shard, hint_of, mint_token, new_token_id, parse_token, wished_id
 
 __all__ = ["Account", "Accounts", "Credit", "KeyReused", "NewAccount", "Token"]
 
 LIST_MAX: Final = 1000
+TOKENS_ACTIVE_MAX: Final = 200  # of one account: all of them are fields of one key in Redis
 _DEPOSIT_CODE = re.compile(r"[0-9A-F]{16}")
 _TIER = re.compile(r"[a-z0-9][a-z0-9_-]{0,39}")
 _CREDIT_KEY = re.compile(r"[\x21-\x7e]{1,200}")
@@ -47,7 +49,7 @@ class Accounts(AccountChanges):
         token_id, public_id = new_token_id(), "org_" + secrets.token_hex(8)
         detail = {
             "kind": "open", "created_at": now_ms(), "public_id": public_id, "deposit_code": secrets.token_hex(8).upper(),
-            "name": checked_name(name), "tier": tier, "token_id": token_id, "digest": token.digest,
+            "name": checked_name(name), "tier": tier, "token_id": token_id, "digest": token.digest, "hint": hint_of(text),
         }  # fmt: skip
         fields = {
             "status": "active", "balance": "0", "held": "0", "holds": "0", "n": "0", "charged": "0", "org": public_id, "tier": tier, f"t:{token.digest}": "1",
@@ -127,28 +129,43 @@ class Accounts(AccountChanges):
         detail = {"kind": "tier", "created_at": now_ms(), "tier": tier, "reason": reason}
         await self._change(account, f"tier:{uuid.uuid4()}", {"tier": tier}, detail)
 
-    async def create_token(self, account: Account, name: str | None = None) -> tuple[str, str]:
-        """Give an account a further api_token; return its text, which is kept nowhere, and its id."""
-        text, token = mint_token(account.id, account.shard)
-        token_id = new_token_id()
-        detail = {"kind": "token", "created_at": now_ms(), "token_id": token_id, "digest": token.digest, "name": checked_name(name)}
-        await self._change(account, f"token:{token_id}", {f"t:{token.digest}": "1"}, detail)
-        return text, token_id
+    async def create_token(self, account: Account, name: str | None = None, *, scope: TokenScope = TokenScope.FULL, once: str | None = None) -> tuple[str, str]:
+        """Give an account a further api_token; return its text, which is kept nowhere, and its id.
 
-    async def revoke_token(self, token_id: str) -> None:
-        """Take an api_token back for ever; a repeat changes nothing.
+        `once` names this wish: of all that bear the same name, one is granted.
 
         Raises:
-            UnknownToken: no token has this id.
+            KeyReused: a token was made for this wish before.
+            TooManyTokens: the account has as many as it may have at once.
+        """
+        text, token = mint_token(account.id, account.shard)
+        token_id = new_token_id() if once is None else wished_id("tok_", account.id, once)
+        detail = {"kind": "token", "created_at": now_ms(), "token_id": token_id, "digest": token.digest, "name": checked_name(name), "hint": hint_of(text)}
+        if scope is not TokenScope.FULL:
+            detail["scope"] = scope.value
+        change = Change(account=account.id, key=f"token:{token_id}", amount=0, fields={f"t:{token.digest}": STATES[scope].value}, detail=detail)
+        await self.record(account.shard, change, guard=partial(_require_room, account=account.id))
+        await self.apply(account.shard)
+        return text, token_id
+
+    async def revoke_token(self, token_id: str, account: Account | None = None, *, keep_one: bool = False) -> None:
+        """Take an api_token back for ever; a repeat changes nothing. With `account` only a token of that account is known.
+
+        Raises:
+            UnknownToken: no token (of this account) has this id.
+            LastToken: `keep_one`, and no other token could spend.
         """
         async with journal_answers():
             row = await self._pool.fetchrow(SQL["token_by_id"], token_id)
-        if row is None:
+        if row is None or (account is not None and row["account_id"] != account.id):
             raise UnknownToken(token_id)
         if row["revoked_at"] is None:
+            owner = AccountId(row["account_id"])
             detail = {"kind": "revoke", "created_at": now_ms(), "token_id": token_id, "digest": row["digest"]}
-            change = Change(account=AccountId(row["account_id"]), key=f"revoke:{token_id}", amount=0, fields={f"t:{row['digest']}": "0"}, detail=detail)
-            await self.record(row["shard"], change)
+            fields = {f"t:{row['digest']}": TokenState.REVOKED.value}
+            change = Change(account=owner, key=f"revoke:{token_id}", amount=0, fields=fields, detail=detail)
+            guard = partial(_require_another, account=owner, token_id=token_id) if keep_one and row["scope"] == TokenScope.FULL else None
+            await self.record(row["shard"], change, guard=guard)
         await self.apply(row["shard"])
 
     async def list_tokens(self, account: Account) -> Sequence[Token]:
@@ -167,6 +184,18 @@ class Accounts(AccountChanges):
     async def _change(self, account: Account, key: str, fields: dict[str, str], detail: dict[str, Any]) -> None:
         await self.record(account.shard, Change(account=account.id, key=key, amount=0, fields=fields, detail=detail))
         await self.apply(account.shard)
+
+
+async def _require_room(connection: Connection, *, account: AccountId) -> None:
+    """Refuse a token too many; asked behind the lock of the shard, so that no two come in together."""
+    if await connection.fetchval(SQL["count_tokens"], account) >= TOKENS_ACTIVE_MAX:
+        raise TooManyTokens(f"an account has at most {TOKENS_ACTIVE_MAX} active api_tokens; revoke one")
+
+
+async def _require_another(connection: Connection, *, account: AccountId, token_id: str) -> None:
+    """Refuse to take the last token that can spend; two that each take the other's meet at the lock of the shard."""
+    if not await connection.fetchval(SQL["has_other_token"], account, token_id):
+        raise LastToken("no other api_token of this account can spend; make one first")
 
 
 def _account(row: Any) -> Account:

@@ -14,10 +14,11 @@ from ledger.errors import (
     InactiveAccount,
     InsufficientFunds,
     LedgerError,
+    ReadOnlyToken,
     TooManyRequests,
     UnknownToken,
 )
-from ledger.holds import AccountRow, Hold, HoldPolicy, OutboxEntry, Renewal, Settlement, ShardMeta, Standing
+from ledger.holds import AccountRow, Hold, HoldPolicy, OutboxEntry, ReadOnlyStanding, Renewal, Settlement, ShardMeta, Standing
 from ledger.money import AMOUNT_MAX, Microunits
 from ledger.outbox import OutboxLink
 from ledger.shard_link import Answer, connect_redis
@@ -42,20 +43,25 @@ class Balances(OutboxLink):
         answer = await self.run("check_token", token.shard, token.account, token.digest)
         if answer[0] == b"unknown_token":
             raise UnknownToken("unknown")
+        if answer[0] == b"read_only":
+            return _standing(answer, ReadOnlyStanding)
         standing = _standing(answer)
         return replace(standing, status="revoked") if answer[0] == b"revoked" else standing
 
-    async def authenticate(self, token: ApiToken) -> Standing:
-        """Return the figures of an active account with an active token.
+    async def authenticate(self, token: ApiToken, *, to_look: bool = False) -> Standing:
+        """Return the figures of an active account with an active token, one that may spend unless the caller only lets it look.
 
         Raises:
             UnknownToken: the open shard has no such token.
             InactiveAccount: the token is revoked, or the account suspended or closed.
+            ReadOnlyToken: the token is for looking only.
             ShardClosed: the shard cannot tell.
         """
         standing = await self.standing(token)
         if standing.status != "active":
             raise InactiveAccount(standing.status)
+        if standing.read_only and not to_look:
+            raise ReadOnlyToken
         return standing
 
     async def place_hold(self, token: ApiToken, request_id: RequestId, *, minimum: int, amount: int, policy: HoldPolicy) -> Hold:
@@ -194,10 +200,10 @@ def _check_amounts(minimum: int, amount: int) -> None:
         raise BrokenInvariant(f"amounts {minimum} and {amount} are not microunits that the books can hold")
 
 
-def _standing(answer: Answer) -> Standing:
+def _standing(answer: Answer, kind: type[Standing] = Standing) -> Standing:
     """Read the figures of check_token and place_hold: ..., held, status, charged, line."""
     line = answer[9].decode()
-    return Standing(
+    return kind(
         balance=Microunits(answer[3]),
         available=Microunits(answer[4]),
         held=Microunits(answer[6]),
@@ -216,6 +222,8 @@ def _refusal(answer: Answer, *, required: int, concurrent_max: int) -> LedgerErr
             return InactiveAccount(status)
         case "closed_account":
             return InactiveAccount("closed")
+        case "read_only":
+            return ReadOnlyToken()
         case "insufficient":
             return InsufficientFunds(required=required, available=answer[4], balance=answer[3])
         case "busy":

@@ -1,8 +1,8 @@
 """Changes that the journal makes and Redis is owed: one shape, written once here, whoever makes them.
 
 The detail of a change holds all of it: an account, a token or a credit can be made again from it when an
-older journal is restored. Kinds: open, token, revoke, status, line, tier, key, key_revoke, workspace, credit,
-deposit; late charges (charge, adjust) bring their journal row with them.
+older journal is restored. Kinds: open, token, revoke, status, line, tier, key, key_revoke, workspace, budget,
+credit, deposit; late charges (charge, adjust) bring their journal row with them.
 """
 
 import json
@@ -14,6 +14,7 @@ from ledger.entries import AccountId
 from ledger.journal import AccountFigures, JournalWriter, moment
 from ledger.postings import Transaction, customer
 from ledger.queries import SQL
+from ledger.tokens import TokenScope
 
 MONEY_IN: Final = ("credit", "deposit")  # what makes an account one that ever had money
 
@@ -71,10 +72,10 @@ async def _take_effect(writer: JournalWriter, shard: int, change: Change) -> Non
     match detail["kind"]:
         case "open":
             await connection.execute(SQL["insert_account"], account, detail["public_id"], shard, detail["name"], detail["tier"], detail["deposit_code"], at)
-            await connection.execute(SQL["insert_token"], detail["token_id"], account, detail["digest"], None, at)
+            await _insert_token(writer, account, {**detail, "name": None})
             writer.figures[account] = AccountFigures(id=account, balance=0, n=0, statement_balance=0, charged=0, active_at=at)
         case "token":
-            await connection.execute(SQL["insert_token"], detail["token_id"], account, detail["digest"], detail["name"], at)
+            await _insert_token(writer, account, detail)
         case "revoke":
             await connection.execute(SQL["revoke_token"], detail["token_id"], at)
         case "status":
@@ -89,6 +90,8 @@ async def _take_effect(writer: JournalWriter, shard: int, change: Change) -> Non
             await connection.execute(SQL["revoke_key"], detail["key_id"], at)
         case "workspace":
             await connection.execute(SQL["insert_workspace"], detail["workspace_id"], account, detail["name"], detail["slug"], at)
+        case "budget":
+            await connection.execute(SQL["set_budget"], detail["workspace_id"], account, detail["budget"])
         case "deposit":
             # A page that is being recorded looks for its credits behind the same lock: one of the two sees the other.
             await connection.fetchrow(SQL["share_vault"], detail["genesis"], detail["vault"])
@@ -97,3 +100,9 @@ async def _take_effect(writer: JournalWriter, shard: int, change: Change) -> Non
             return  # the journal row is the whole effect
         case kind:
             raise ValueError(f"unknown kind of change {kind!r}")
+
+
+async def _insert_token(writer: JournalWriter, account: AccountId, detail: Mapping[str, Any]) -> None:
+    """Write a token's row; a change that was made before tokens had a scope says nothing of it."""
+    scope, at = detail.get("scope", TokenScope.FULL), moment(int(detail["created_at"]))
+    await writer.connection.execute(SQL["insert_token"], detail["token_id"], account, detail["digest"], detail["name"], at, scope, detail.get("hint"))

@@ -21,11 +21,18 @@ class UnknownToken(LedgerError):
 
 
 class InactiveAccount(LedgerError):
-    """The token was revoked, or its account is suspended or closed; `reason` says which."""
+    """The token was revoked or is for looking only, or its account is suspended or closed; `reason` says which."""
 
     def __init__(self, reason: str) -> None:
         super().__init__(reason)
         self.reason = reason
+
+
+class ReadOnlyToken(InactiveAccount):
+    """The token is made for looking at the account, not for spending from it or changing it."""
+
+    def __init__(self) -> None:
+        super().__init__("read_only")
 
 
 class TooManyRequests(LedgerError):
@@ -125,6 +132,18 @@ class UnknownKey(LedgerError):
 
 class TooManyKeys(LedgerError):
     """The account has as many active ingest keys as it may have; nothing changed."""
+
+
+class LastToken(LedgerError):
+    """Without this token nobody could spend from the account any more; nothing changed."""
+
+
+class TooManyTokens(LedgerError):
+    """The account has as many active api_tokens as it may have; nothing changed."""
+
+
+class UnknownWorkspace(LedgerError):
+    """The account has no such workspace."""
 
 
 class WorkspaceRefused(LedgerError):

@@ -2,10 +2,11 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from typing import ClassVar
 
 from ledger.entries import AccountId, RequestId
 from ledger.money import Microunits
-from ledger.tokens import ApiToken
+from ledger.tokens import ApiToken, TokenState
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -32,6 +33,14 @@ class Standing:
     status: str
     charged: int
     line: int | None
+    read_only: ClassVar[bool] = False
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ReadOnlyStanding(Standing):
+    """The same, as told to a token that may look and do nothing else."""
+
+    read_only: ClassVar[bool] = True
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -109,7 +118,7 @@ class OutboxEntry:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class AccountRow:
-    """One account as a rebuild writes it; `tokens` maps each digest to whether it is active, `keys` those of active ingest keys to their ids.
+    """One account as a rebuild writes it; `tokens` maps each digest to what it may do, `keys` those of active ingest keys to their ids.
 
     `month` is the latest in which usage was reported, such as 202611, and `tracked` its tokens; `org` the public id.
     """
@@ -120,7 +129,7 @@ class AccountRow:
     charged: int
     status: str
     line: int | None = None
-    tokens: Mapping[str, bool] = field(default_factory=dict)
+    tokens: Mapping[str, TokenState] = field(default_factory=dict)
     tier: str = "free"
     org: str = ""
     funded: bool = False

@@ -46,6 +46,33 @@ SELECT id, name, slug FROM workspaces WHERE account_id = $1 AND (id = $2 OR slug
 -- name: list_workspaces
 SELECT id, name, slug FROM workspaces WHERE account_id = $1 ORDER BY created_at, id;
 
+-- name: set_budget
+UPDATE workspaces SET budget = $3 WHERE id = $1 AND account_id = $2;
+
+-- name: has_workspace
+SELECT EXISTS (SELECT FROM workspaces WHERE id = $1 AND account_id = $2);
+
+-- name: workspaces_with_use
+-- In the order in which they were made, each with what it used since the month began.
+SELECT workspaces.id, name, slug, budget, created_at, coalesce(used.requests, 0) AS events, coalesce(used.tokens, 0)::numeric(38, 0) AS tokens,
+    coalesce(used.amount, 0)::bigint AS spent
+FROM workspaces LEFT JOIN (
+    SELECT workspace_id, sum(requests)::bigint AS requests,
+        sum(input_tokens::numeric + output_tokens + cache_write_tokens + cache_read_tokens) AS tokens, sum(amount) AS amount
+    FROM work_hourly WHERE shard = $2 AND account_id = $1 AND hour >= $3 GROUP BY workspace_id
+) AS used ON used.workspace_id = workspaces.id
+WHERE workspaces.account_id = $1 ORDER BY workspaces.created_at, workspaces.id LIMIT $4 OFFSET $5;
+
+-- name: budgets_nearly_used
+-- Those of all accounts whose workspace has come to $2 percent of its budget since the month began.
+SELECT workspaces.id, workspaces.budget, sum(work_hourly.amount)::bigint AS spent
+FROM workspaces JOIN accounts ON accounts.id = workspaces.account_id
+JOIN work_hourly ON work_hourly.shard = accounts.shard AND work_hourly.account_id = accounts.id
+    AND work_hourly.hour >= $1 AND work_hourly.workspace_id = workspaces.id
+WHERE workspaces.budget IS NOT NULL
+GROUP BY workspaces.id, workspaces.budget HAVING sum(work_hourly.amount) * 100 >= workspaces.budget::numeric * $2
+ORDER BY workspaces.id LIMIT $3;
+
 -- name: account_tier
 SELECT tier, public_id FROM accounts WHERE id = $1;
 

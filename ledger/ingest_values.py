@@ -13,6 +13,7 @@ COST_MAX: Final = 10**11  # microunits of one event: a hundred thousand dollars
 BALANCE_MIN: Final = -(10**15)  # no reported usage takes an account further down, so that nothing can make its figures overflow
 TEXT_LENGTH_MAX: Final = 200  # characters of every text of an event
 FREE_TIER: Final = "free"
+WARN_PERCENT: Final = 80  # of a workspace's budget, from which on its owner is warned
 EVENT_PREFIX: Final = "evt_"
 
 
@@ -179,6 +180,43 @@ class Workspace:
     id: str
     name: str
     slug: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class BudgetUse:
+    """What a workspace is meant to cost a month and what it has cost so far, in microunits."""
+
+    budget: int
+    spent: int
+
+    @property
+    def is_over(self) -> bool:
+        """More was spent than was meant to be."""
+        return self.spent > self.budget
+
+    @property
+    def is_near(self) -> bool:
+        """So much was spent that its owner is to be warned."""
+        return self.spent * 100 >= self.budget * WARN_PERCENT
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class WorkspaceUse:
+    """A workspace with what was reported for it in a month; `spent` and `budget` in microunits, the latter None where there is none."""
+
+    id: str
+    name: str
+    slug: str
+    created_at: datetime
+    events: int
+    tokens: int
+    spent: int
+    budget: int | None
+
+    @property
+    def use(self) -> BudgetUse | None:
+        """How its budget stands."""
+        return None if self.budget is None else BudgetUse(budget=self.budget, spent=self.spent)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -12,7 +12,7 @@ from ledger.errors import TooManyKeys, UnknownKey, UnknownToken
 from ledger.ingest_values import IngestKey, KeyRow, NewKey
 from ledger.journal import journal_answers, now_ms
 from ledger.queries import SQL
-from ledger.tokens import digest_of, read_address, write_address
+from ledger.tokens import digest_of, read_address, wished_id, write_address
 
 __all__ = ["IngestKey", "KeyRow", "Keys", "NewKey", "mint_key", "parse_key"]
 
@@ -47,10 +47,11 @@ def parse_key(text: str) -> IngestKey:
 class Keys(AccountChanges):
     """The ingest keys of accounts. Any method raises JournalUnavailable where Postgres does not answer; repeating is then right."""
 
-    async def create(self, account: Account, name: str | None = None) -> NewKey:
-        """Give an account a further key.
+    async def create(self, account: Account, name: str | None = None, *, once: str | None = None) -> NewKey:
+        """Give an account a further key. `once` names this wish: of all that bear the same name, one is granted.
 
         Raises:
+            KeyReused: a key was made for this wish before.
             TooManyKeys: it has as many as it may have at once.
             ValueError: the name is not up to 200 printable characters.
         """
@@ -59,7 +60,8 @@ class Keys(AccountChanges):
             if await self._pool.fetchval(SQL["count_keys"], account.id) >= ACTIVE_MAX:
                 raise TooManyKeys(f"an account has at most {ACTIVE_MAX} active keys; revoke one")
         text, key = mint_key(account.id, account.shard)
-        key_id, prefix = "key_" + secrets.token_hex(8), text[: text.rindex("_", 0, -43) + 1 + SHOWN_CHARACTERS]
+        key_id = "key_" + secrets.token_hex(8) if once is None else wished_id("key_", account.id, once)
+        prefix = text[: text.rindex("_", 0, -43) + 1 + SHOWN_CHARACTERS]
         detail = {"kind": "key", "created_at": now_ms(), "key_id": key_id, "digest": key.digest, "name": name, "prefix": prefix}
         change = Change(account=account.id, key=f"key:{key_id}", amount=0, fields={f"k:{key.digest}": key_id}, detail=detail)
         await self.record(account.shard, change)

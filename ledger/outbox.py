@@ -165,8 +165,8 @@ def _account_fields(row: AccountRow) -> list[str | int]:
         fields += ["funded", 1]
     if row.month:
         fields += ["month", row.month, "tracked", row.tracked]
-    for digest, active in row.tokens.items():
-        fields += [f"t:{digest}", int(active)]
+    for digest, state in row.tokens.items():
+        fields += [f"t:{digest}", str(state)]
     for digest, key_id in row.keys.items():
         fields += [f"k:{digest}", key_id]
     return fields

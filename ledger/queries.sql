@@ -79,7 +79,7 @@ INSERT INTO accounts (id, public_id, shard, name, tier, deposit_code, created_at
 SELECT count(nextval('accounts_id_seq')) FROM accounts_id_seq, generate_series(1, greatest(0, $1 - accounts_id_seq.last_value)) AS step;
 
 -- name: insert_token
-INSERT INTO tokens (token_id, account_id, digest, name, created_at) VALUES ($1, $2, $3, $4, $5);
+INSERT INTO tokens (token_id, account_id, digest, name, created_at, scope, hint) VALUES ($1, $2, $3, $4, $5, $6, $7);
 
 -- name: revoke_token
 UPDATE tokens SET revoked_at = coalesce(revoked_at, $2) WHERE token_id = $1;
@@ -114,15 +114,21 @@ SELECT * FROM accounts WHERE id > $1 ORDER BY id LIMIT $2;
 -- name: token_by_id
 SELECT tokens.*, accounts.shard FROM tokens JOIN accounts ON accounts.id = tokens.account_id WHERE token_id = $1;
 
+-- name: count_tokens
+SELECT count(*) FROM tokens WHERE account_id = $1 AND revoked_at IS NULL;
+
+-- name: has_other_token
+SELECT EXISTS (SELECT FROM tokens WHERE account_id = $1 AND token_id <> $2 AND scope = 'full' AND revoked_at IS NULL);
+
 -- name: list_tokens
-SELECT token_id, account_id, digest, name, created_at, revoked_at FROM tokens WHERE account_id = $1 ORDER BY created_at, token_id;
+SELECT token_id, account_id, digest, name, scope, hint, created_at, revoked_at FROM tokens WHERE account_id = $1 ORDER BY created_at, token_id;
 
 -- name: rebuild_accounts
 -- Recently active accounts first, so that what is running finds its balance soonest.
 SELECT id, balance, n, statement_balance, charged, status, line, tier, public_id, funded FROM accounts WHERE shard = $1 ORDER BY active_at DESC, id;
 
 -- name: rebuild_tokens
-SELECT tokens.account_id, tokens.digest, tokens.revoked_at IS NOT NULL AS revoked
+SELECT tokens.account_id, tokens.digest, tokens.scope, tokens.revoked_at IS NOT NULL AS revoked
 FROM tokens JOIN accounts ON accounts.id = tokens.account_id WHERE accounts.shard = $1;
 
 -- name: shards_by_activity

@@ -33,6 +33,7 @@ from ledger.posting import DueRow, Posting
 from ledger.queries import SQL
 from ledger.shard_link import meta_key, outbox_key
 from ledger.stores import redis_command
+from ledger.tokens import STATES, TokenScope, TokenState
 from telemetry import metrics
 
 log = structlog.get_logger("ledger")
@@ -194,9 +195,10 @@ async def _read_books(pool: Pool, shard: int, *, epoch: int) -> tuple[ShardPosit
 
 
 async def _read_accounts(connection: Connection, shard: int) -> list[AccountRow]:
-    tokens: dict[int, dict[str, bool]] = {}
+    tokens: dict[int, dict[str, TokenState]] = {}
     for row in await connection.fetch(SQL["rebuild_tokens"], shard, timeout=LONG_READ_SECONDS_MAX):
-        tokens.setdefault(row["account_id"], {})[row["digest"]] = not row["revoked"]
+        state = TokenState.REVOKED if row["revoked"] else STATES[TokenScope(row["scope"])]
+        tokens.setdefault(row["account_id"], {})[row["digest"]] = state
     keys: dict[int, dict[str, str]] = {}
     for row in await connection.fetch(SQL["rebuild_keys"], shard, timeout=LONG_READ_SECONDS_MAX):
         keys.setdefault(row["account_id"], {})[row["digest"]] = row["key_id"]

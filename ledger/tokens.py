@@ -11,6 +11,7 @@ import re
 import secrets
 import time
 from dataclasses import dataclass
+from enum import StrEnum
 
 from ledger.entries import SHARDS, AccountId, RequestId
 from ledger.errors import UnknownToken
@@ -20,6 +21,25 @@ ADDRESS_MAX = 2**63 - 1
 _TOKEN = re.compile(r"l5_([0-9a-hjkmnp-tv-z]{1,13})_([0-9a-f]{64})")
 _VARIANT = {digit: "89ab"[int(digit, 16) % 4] for digit in "0123456789abcdef"}  # two bits of a uuid are fixed there
 _DIGITS = {character: value for value, character in enumerate(ALPHABET)}
+
+
+class TokenScope(StrEnum):
+    """What an api_token is for, as the journal has it."""
+
+    FULL = "full"
+    READ_ONLY = "read_only"
+
+
+class TokenState(StrEnum):
+    """What an api_token may do, as Redis has it. Scripts let only the first one spend, so what they do not know may not."""
+
+    ACTIVE = "1"
+    READ_ONLY = "r"
+    REVOKED = "0"
+
+
+STATES = {TokenScope.FULL: TokenState.ACTIVE, TokenScope.READ_ONLY: TokenState.READ_ONLY}
+HINT_CHARACTERS = 4  # of the secret's end, so that a person can tell tokens apart; 240 bits stay unknown
 
 
 @dataclass(frozen=True, slots=True)
@@ -75,6 +95,16 @@ def read_address(text: str) -> tuple[AccountId, int]:
 def new_token_id() -> str:
     """Return the public id of a new api_token."""
     return "tok_" + secrets.token_hex(8)
+
+
+def wished_id(prefix: str, account: AccountId, wish: str) -> str:
+    """Return the public id of what an account wished for once: the same wish gives the same id, and one thing has it."""
+    return prefix + hashlib.sha256(f"{account}:{wish}".encode()).hexdigest()[:16]
+
+
+def hint_of(text: str) -> str:
+    """Return what of a token's text is kept for people."""
+    return text[-HINT_CHARACTERS:]
 
 
 def new_request_id() -> RequestId:

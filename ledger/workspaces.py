@@ -2,19 +2,23 @@
 
 import secrets
 import time
+import uuid
 from collections import OrderedDict
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+from datetime import datetime
 from hashlib import sha256
 from typing import Final
 
 from ledger.account_changes import AccountChanges
+from ledger.account_values import Account
 from ledger.balances import Balances
 from ledger.change_rows import Change, record_change
 from ledger.changes import require_current
 from ledger.entries import AccountId
-from ledger.errors import UnknownAccount, WorkspaceRefused
-from ledger.ingest_values import FREE_TIER, TEXT_LENGTH_MAX, ResolvedWorkspace, Workspace
+from ledger.errors import UnknownAccount, UnknownWorkspace, WorkspaceRefused
+from ledger.ingest_values import FREE_TIER, TEXT_LENGTH_MAX, WARN_PERCENT, BudgetUse, ResolvedWorkspace, Workspace, WorkspaceUse
 from ledger.journal import Connection, JournalWriter, Pool, journal_answers, journal_transaction, lock_shards, now_ms, read_figures
+from ledger.money import AMOUNT_MAX
 from ledger.queries import SQL
 
 __all__ = ["ResolvedWorkspace", "Workspace", "Workspaces", "slug_of"]
@@ -23,6 +27,8 @@ CACHE_MAX: Final = 20_000
 FOLDED_SECONDS: Final = 30.0  # a tier may have changed since
 WORKSPACES_MAX: Final = 10_000  # of one account, whatever its tier
 SLUG_LENGTH_MAX: Final = 60
+USE_LIST_MAX: Final = 1000  # of one page
+WARNED_MAX: Final = 10_000  # budgets that are nearly used, of all accounts
 
 
 def slug_of(name: str) -> str:
@@ -71,6 +77,34 @@ class Workspaces(AccountChanges):
         """Return all workspaces of an account, oldest first."""
         async with journal_answers():
             return await _list(self._pool, account)
+
+    async def list_with_use(self, account: Account, *, since: datetime, limit: int, offset: int = 0) -> Sequence[WorkspaceUse]:
+        """Return workspaces, oldest first, each with what was reported for it since `since`, which is on the hour."""
+        async with journal_answers():
+            rows = await self._pool.fetch(SQL["workspaces_with_use"], account.id, account.shard, since, min(limit, USE_LIST_MAX), offset)
+        return [WorkspaceUse(**{**dict(row), "tokens": int(row["tokens"])}) for row in rows]
+
+    async def set_budget(self, account: Account, workspace_id: str, budget: int | None) -> None:
+        """Note what a workspace is meant to cost a month, in microunits; None for nothing in particular. Nothing is refused for it.
+
+        Raises:
+            UnknownWorkspace: the account has none with this id.
+            ValueError: the budget is not above zero, or more than an account can have.
+        """
+        if budget is not None and not 0 < budget <= AMOUNT_MAX:
+            raise ValueError("a budget is more than nothing, and no account can have more than 2^53 microunits")
+        async with journal_answers():
+            if not await self._pool.fetchval(SQL["has_workspace"], workspace_id, account.id):
+                raise UnknownWorkspace(workspace_id)
+        detail = {"kind": "budget", "created_at": now_ms(), "workspace_id": workspace_id, "budget": budget}
+        await self.record(account.shard, Change(account=account.id, key=f"budget:{uuid.uuid4()}", amount=0, fields={}, detail=detail))
+        await self.apply(account.shard)
+
+    async def budgets_nearly_used(self, *, since: datetime) -> dict[str, BudgetUse]:
+        """Return of all accounts the budgets of which `WARN_PERCENT` is used since `since`, by their workspace's id."""
+        async with journal_answers():
+            rows = await self._pool.fetch(SQL["budgets_nearly_used"], since, WARN_PERCENT, WARNED_MAX)
+        return {row["id"]: BudgetUse(budget=row["budget"], spent=row["spent"]) for row in rows}
 
     async def _find(self, account: AccountId, name: str) -> ResolvedWorkspace | None:
         async with journal_answers():

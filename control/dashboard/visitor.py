@@ -21,7 +21,11 @@ class Visitor:
     token_text: str = field(repr=False)
     account: Account
     standing: Standing
-    read_only: bool = False
+
+    @property
+    def read_only(self) -> bool:
+        """Whether this token is for looking only."""
+        return self.standing.read_only
 
     @property
     def address(self) -> str:

@@ -8,7 +8,7 @@ if not fields[1] then
 end
 local status = 'ok'
 if fields[1] ~= '1' then
-  status = 'revoked'
+  status = fields[1] == 'r' and 'read_only' or 'revoked'
 elseif fields[2] ~= 'active' then
   status = fields[2] == 'suspended' and 'suspended' or 'closed_account'
 end

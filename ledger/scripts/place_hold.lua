@@ -14,7 +14,7 @@ local function answer(status, granted)
   return {status, seq, posted, balance, balance - held, tonumber(fields[3] or 0), held, fields[6] or '', tonumber(fields[5] or 0), fields[7] or '', granted}
 end
 if fields[8] ~= '1' then
-  return answer('revoked', 0)
+  return answer(fields[8] == 'r' and 'read_only' or 'revoked', 0)
 elseif fields[6] ~= 'active' then
   return answer(fields[6] == 'suspended' and 'suspended' or 'closed_account', 0)
 end

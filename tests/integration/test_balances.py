@@ -23,7 +23,7 @@ from ledger.errors import (
 )
 from ledger.money import Microunits
 from ledger.shard_link import meta_key
-from ledger.tokens import ApiToken, mint_token, new_request_id
+from ledger.tokens import ApiToken, TokenState, mint_token, new_request_id
 
 SHARD = 7
 ACCOUNT = AccountId(42)
@@ -354,7 +354,7 @@ async def test_a_new_epoch_is_found_without_a_restart_and_old_holds_are_unknown_
     hold = await place(balances, token, 300)
     await balances.close_shard(SHARD)
     other = Balances(balances.redis, instance="instance-1")
-    await other.write_accounts(SHARD, 2, [AccountRow(account=ACCOUNT, balance=1000, n=1, charged=0, status="active", tokens={token.digest: True})])
+    await other.write_accounts(SHARD, 2, [AccountRow(account=ACCOUNT, balance=1000, n=1, charged=0, status="active", tokens={token.digest: TokenState.ACTIVE})])
     assert await other.account_totals(SHARD, 2) == (1, 1000)
     await other.open_shard(SHARD, epoch=2, seq=2, due_seq=2, posted=2, instance="instance-1", mode="sandbox")
     await other.drop_epoch(SHARD, 1)

@@ -17,6 +17,7 @@ from ledger.rebuild import rebuild_shard, shards_by_activity
 from ledger.reconcile import verify
 from ledger.statements import transactions
 from ledger.stores import redis_command
+from ledger.tokens import TokenScope, parse_token
 from tests.fakes.books import POLICY, Books, open_books, record_of
 
 
@@ -93,6 +94,7 @@ async def test_an_emptied_redis_is_rebuilt_with_balances_tokens_and_lines(books:
         await books.spend(new, 100)
     text, token_id = await books.accounts.create_token(news[0].account)
     await books.accounts.revoke_token(token_id)
+    to_look, _ = await books.accounts.create_token(news[0].account, scope=TokenScope.READ_ONLY)
     await books.accounts.set_line(news[1].account, 55)
     await books.drain()
     await redis_command(books.balances, "FLUSHALL")
@@ -103,9 +105,8 @@ async def test_an_emptied_redis_is_rebuilt_with_balances_tokens_and_lines(books:
 
     assert [await books.balance(new) for new in news] == [900] * 5
     assert (await books.reload(news[0])).shard in await shards_by_activity(books.pool, range(64))
-    from ledger.tokens import parse_token
-
     assert (await books.balances.standing(parse_token(text))).status == "revoked"
+    assert (await books.balances.standing(parse_token(to_look))).read_only
     standing = await books.balances.standing(parse_token(news[1].api_token))
     assert (standing.line, standing.charged) == (55, 100)
     await books.spend(news[0], 1)
@@ -244,6 +245,7 @@ async def test_a_database_restored_from_a_backup_replays_itself(books: Books, da
     await books.accounts.credit(old.account, 77, reason="later", actor="tester")
     _, token_id = await books.accounts.create_token(new.account, "further")
     await books.accounts.revoke_token(token_id)
+    to_look, _ = await books.accounts.create_token(new.account, "to look", scope=TokenScope.READ_ONLY)
     await books.accounts.set_status(old.account, "suspended", "later")
     late = record_of(await a_request_id(), 9)
     await books.drain()
@@ -261,7 +263,9 @@ async def test_a_database_restored_from_a_backup_replays_itself(books: Books, da
     again = await books.reload(new)
     assert (again.id, again.shard, again.deposit_code, again.charged) == (new.account.id, new.account.shard, new.account.deposit_code, 40)
     assert (await books.reload(old)).status == "suspended"
-    assert [token.revoked_at is None for token in await books.accounts.list_tokens(again)] == [True, False]
+    tokens = await books.accounts.list_tokens(again)
+    assert [token.revoked_at is None for token in tokens] == [True, False, True]
+    assert [(token.scope, token.hint) for token in tokens][::2] == [("full", new.api_token[-4:]), ("read_only", to_look[-4:])]
     after = {row["account_id"]: row["lines"] for row in await books.pool.fetch(_LINES)}
     assert after[old.account.id] == before[old.account.id]
     assert after[new.account.id][: len(before[new.account.id])] == before[new.account.id]

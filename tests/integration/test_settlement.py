@@ -18,7 +18,7 @@ from ledger.money import Microunits
 from ledger.reaper import reap, reap_forever
 from ledger.settlement import Settler
 from ledger.spool import Spool
-from ledger.tokens import ApiToken, mint_token, new_request_id
+from ledger.tokens import ApiToken, TokenState, mint_token, new_request_id
 
 SHARD = 11
 ACCOUNT = AccountId(5)
@@ -64,7 +64,7 @@ class Place:
         epoch = self.balances.epoch(SHARD) + 1
         other = Balances(self.balances.redis, instance="i")
         await other.close_shard(SHARD)
-        row = AccountRow(account=ACCOUNT, balance=balance, n=1, charged=0, status="active", tokens={self.token.digest: True})
+        row = AccountRow(account=ACCOUNT, balance=balance, n=1, charged=0, status="active", tokens={self.token.digest: TokenState.ACTIVE})
         await other.write_accounts(SHARD, epoch, [row])
         await other.open_shard(SHARD, epoch=epoch, seq=seq, due_seq=2, posted=seq, instance="i", mode="sandbox")
 

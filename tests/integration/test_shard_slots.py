@@ -17,7 +17,7 @@ from ledger.entries import SHARDS, AccountId, ChargeRecord, UsageLine
 from ledger.errors import ShardClosed
 from ledger.money import Microunits
 from ledger.shard_link import meta_key
-from ledger.tokens import mint_token, new_request_id
+from ledger.tokens import TokenState, mint_token, new_request_id
 
 SHARD = 17
 ACCOUNT = AccountId(9)
@@ -52,7 +52,7 @@ async def use_everything(books: Balances) -> None:
     await books.trim_outbox(SHARD, 2)
     await books.read_outbox(SHARD, after=0, count=10)
     await books.close_shard(SHARD)
-    await books.write_accounts(SHARD, 2, [AccountRow(account=ACCOUNT, balance=1, n=1, charged=0, status="active", tokens={token.digest: True})])
+    await books.write_accounts(SHARD, 2, [AccountRow(account=ACCOUNT, balance=1, n=1, charged=0, status="active", tokens={token.digest: TokenState.ACTIVE})])
     await books.account_totals(SHARD, 2)
     await books.open_shard(SHARD, epoch=2, seq=4, due_seq=1, posted=4, instance="i", mode="sandbox")
     with pytest.raises(ShardClosed):

@@ -11,6 +11,7 @@ import pytest_asyncio
 from cli.embedded import EmbeddedPostgres
 from ledger.errors import UnknownAccount
 from ledger.organisations import default_organisation, find_organisation
+from ledger.tokens import TokenScope
 from tests.fakes.control import Control, control_settings, own_stores, prepare_stores, running_control
 
 pytestmark = pytest.mark.asyncio(loop_scope="module")
@@ -81,6 +82,25 @@ async def test_nobody_touches_the_keys_of_another_account(control: Control) -> N
     assert (await control.client.delete(f"/v1/keys/{made['id']}", headers=two)).status_code == 404
     assert (await control.client.get("/v1/keys", headers=two)).json()["keys"] == []
     assert await report(control, made["secret"]) == 200
+
+
+async def test_a_read_only_token_shows_balance_and_lines_and_changes_nothing(control: Control) -> None:
+    registered = await control.register()
+    account = await control.account(registered)
+    text, _ = await control.context.accounts.create_token(account, scope=TokenScope.READ_ONLY)
+    bearer = {"Authorization": f"Bearer {text}"}
+
+    seen = [await control.client.get(path) for path in (f"/proxy/{text}/balance", f"/proxy/{text}/transactions", f"/dashboard/{text}")]
+    refused = [
+        await control.client.get("/v1/keys", headers=bearer),
+        await control.client.post("/v1/keys", headers=bearer),
+        await control.client.delete("/v1/keys/key_1", headers=bearer),
+        await control.client.post(f"/proxy/{text}/claims", json={"signature": "1" * 64}),
+    ]
+
+    assert [answer.status_code for answer in seen] == [200] * 3
+    assert (await control.client.get("/v1/limits", headers=bearer)).status_code == 200
+    assert [(answer.status_code, answer.json()["error"]["code"]) for answer in refused] == [(403, "read_only_token")] * 4
 
 
 @pytest.mark.parametrize("header", [{}, {"Authorization": "Bearer l5_1_" + "0" * 64}, {"Authorization": "Basic eA=="}, {"Authorization": "Bearer plutus_sk_x"}])

@@ -25,7 +25,7 @@ from ledger.ingest_groups import ChargeGroups
 from ledger.ingest_values import COST_MAX, IngestKey, IngestPolicy, UsageItem
 from ledger.money import Microunits
 from ledger.shard_link import epoch_prefix
-from ledger.tokens import ApiToken, mint_token
+from ledger.tokens import ApiToken, TokenState, mint_token
 from ledger.usage_record import UsageRecord, draft_usage
 
 SHARD = 3
@@ -244,7 +244,7 @@ class Pair:
     def row_of(self, account: int, figures: Account) -> AccountRow:
         digest = self.token(account).digest
         return AccountRow(
-            account=AccountId(account), balance=figures.balance, n=figures.n, charged=figures.charged, status="active", tokens={digest: True},
+            account=AccountId(account), balance=figures.balance, n=figures.n, charged=figures.charged, status="active", tokens={digest: TokenState.ACTIVE},
             org="org_1", funded=figures.funded, keys={digest: "key_1"}, tracked=figures.tracked, month=MONTH if figures.tracked else 0,
         )  # fmt: skip
 

@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from ledger.tokens import mint_token, parse_token
+from ledger.tokens import TokenScope, mint_token, parse_token
 from tests.fakes.gateway import Stage
 from tests.fakes.raw_provider import answer, message, says
 
@@ -42,6 +42,25 @@ async def test_a_suspended_account_is_401_and_its_money_stays(stage: Stage) -> N
     response = await stage.messages(account)
 
     assert response.status_code == 401
+    assert stage.provider.asked == []
+
+
+async def test_a_read_only_token_is_403_in_each_dialect_and_costs_nothing(stage: Stage) -> None:
+    account = await stage.open_account()
+    token, _ = await stage.books.accounts.create_token(account.account, scope=TokenScope.READ_ONLY)
+
+    anthropic = await stage.client.post(f"{stage.url}/proxy/{token}/v1/messages", json=BODY)
+    large = await stage.client.post(f"{stage.url}/proxy/{token}/v1/messages", json={**BODY, "system": "x" * 200_000})
+    counted = await stage.client.post(f"{stage.url}/proxy/{token}/v1/messages/count_tokens", json=BODY)
+    openai = await stage.client.post(f"{stage.url}/v1/chat/completions", json=CHAT, headers={"authorization": f"Bearer {token}"})
+    models = await stage.client.get(f"{stage.url}/proxy/{token}/v1/models")
+
+    assert [one.status_code for one in (anthropic, large, counted, openai, models)] == [403] * 5
+    assert anthropic.json()["error"]["type"] == "permission_error"
+    assert openai.json()["error"]["code"] == "read_only_token"
+    assert "read-only" in openai.json()["error"]["message"]
+    assert openai.headers["x-should-retry"] == "false"
+    assert token not in anthropic.text + openai.text
     assert stage.provider.asked == []
 
 
