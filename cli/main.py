@@ -8,7 +8,7 @@ from typing import Annotated
 
 import typer
 
-from cli import account_commands, book_commands, deposit_commands, hook_commands, key_commands, prices, role_commands
+from cli import account_commands, admin_commands, book_commands, deposit_commands, hook_commands, key_commands, prices, role_commands
 from cli.connect import connect
 from cli.doctor import doctor
 from cli.options import AsJson, CommandFailed, ConfigFile, Home, flags_of, log_to_standard_error, print_json
@@ -31,6 +31,7 @@ app = typer.Typer(
 )
 app.add_typer(account_commands.accounts_app, name="accounts")
 app.add_typer(account_commands.tokens_app, name="tokens")
+app.add_typer(admin_commands.admin_app, name="admin")
 app.add_typer(deposit_commands.deposits_app, name="deposits")
 app.add_typer(key_commands.keys_app, name="keys")
 app.add_typer(prices.app, name="prices")

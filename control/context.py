@@ -19,7 +19,7 @@ from control.health import HealthMonitor
 from control.ingest import UsageDoor, make_door
 from control.minute_limit import MinuteLimit
 from control.payment_statuses import PaymentStatuses
-from control.peers import Network, client_address, limited_network, peer_address, read_networks
+from control.peers import Address, Network, client_address, limited_network, peer_address, read_networks
 from control.rpc_providers import RpcProviders
 from ledger.accounts import Accounts
 from ledger.balances import Balances, connect_redis
@@ -80,11 +80,16 @@ def context_of(request: Request) -> ControlContext:
     return cast("ControlContext", request.app.state.context)
 
 
-def caller_network(request: Request) -> str:
-    """Return what the limits of this caller are counted for."""
+def caller_address(request: Request) -> Address | None:
+    """Return the address of the caller, as far as trusted proxies tell it."""
     context = context_of(request)
     peer = peer_address(request, context.internal_key)
-    return limited_network(client_address(peer, request.headers.getlist("x-forwarded-for"), trusted=context.trusted_proxies))
+    return client_address(peer, request.headers.getlist("x-forwarded-for"), trusted=context.trusted_proxies)
+
+
+def caller_network(request: Request) -> str:
+    """Return what the limits of this caller are counted for."""
+    return limited_network(caller_address(request))
 
 
 @asynccontextmanager
