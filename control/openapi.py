@@ -29,6 +29,7 @@ ERROR_MEANINGS: Final[Mapping[int, str]] = {
     400: "The request cannot be read.",
     401: "The api_token is unknown or inactive.",
     402: "The balance does not cover the request.",
+    403: "The api_token is read-only: it may look and nothing else.",
     404: "A model without a price, or something that is not known.",
     408: "The body did not arrive in time.",
     409: "It was done before, by this caller or another.",
@@ -41,7 +42,7 @@ ERROR_MEANINGS: Final[Mapping[int, str]] = {
     503: "The service cannot answer at the moment; see /health.",
     504: "The provider did not answer in time.",
 }
-PROXY_ERRORS: Final = (400, 401, 402, 404, 413, 422, 429, 502, 503, 504)
+PROXY_ERRORS: Final = (400, 401, 402, 403, 404, 413, 422, 429, 502, 503, 504)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
