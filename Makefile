@@ -23,10 +23,12 @@ PYTHON_CLIENTS := aider langchain llm pydantic-ai
 # From the root folder: uv would apply what pyproject.toml overrides for the gateway alone.
 CLIENT_UV := $(CURDIR)/$(BIN)/uv --directory /
 CLIENT_LOCKS := $(CURDIR)/tests/clients/requirements
+PEERS := .venv-peers
+PEER_FILES := $(CURDIR)/bench/peers
 CLIENT_LOCK = $(CLIENT_UV) pip compile --quiet --universal --generate-hashes \
 	--no-emit-index-url --no-emit-find-links --no-header --no-annotate $(LOCK_FLAGS)
 
-.PHONY: help run test test-unit test-integration test-clients python-clients npm-clients check format lint types imports settings bench bench-deposits lock clean
+.PHONY: help run test test-unit test-integration test-clients python-clients npm-clients check format lint types imports settings bench bench-soak bench-profile bench-peers bench-deposits lock clean
 
 help: ## what each target does
 	@grep -E '^[a-z-]+:.*## ' Makefile | sed -E 's/:.*## /	/' | expand -t 18
@@ -71,8 +73,16 @@ settings: $(VENV)/.project ## write config/level5.toml, its schema, the SDK's pr
 	$(BIN)/python -m config.clients.page
 	$(BIN)/python sdk/generate_prices.py
 
-bench: $(VENV)/.project ## measure the gateway beside bare mitmdump and the direct path (deposits: bench-deposits)
-	$(BIN)/python -m bench $(BENCH_FLAGS)
+bench: $(VENV)/.project ## measure the gateway beside nginx, bare mitmdump and the peers that are there; writes docs/performance.md
+	$(BIN)/python -m bench --page docs/performance.md $(BENCH_FLAGS)
+
+bench-peers: $(PEERS)/litellm/.made $(PEERS)/portkey/.made ## install the peers that `make bench` measures beside us (0.7 GB)
+
+bench-soak: $(VENV)/.project ## a million requests and an hour of streams: does anything grow? writes docs/performance.md
+	$(BIN)/python -m bench.soak --page docs/performance.md $(BENCH_FLAGS)
+
+bench-profile: $(PEERS)/profiler/.made $(VENV)/.project ## where a worker's time goes; writes docs/performance.md
+	$(BIN)/python -m bench.hot_spots --page docs/performance.md $(BENCH_FLAGS)
 
 bench-deposits: $(VENV)/.project ## measure how fast deposits on chain are credited, and what providers are asked for it
 	$(BIN)/python -m bench.deposits $(BENCH_FLAGS)
@@ -85,9 +95,12 @@ lock: $(VENV)/.project ## solve the requirements anew (LOCK_FLAGS=--upgrade for 
 	done
 	$(CLIENT_LOCK) --python-version 3.10 --output-file $(CLIENT_LOCKS)/aider.lock $(CLIENT_LOCKS)/aider.in
 	cd tests/clients/npm && npm install --package-lock-only --omit-lockfile-registry-resolved --no-audit --no-fund
+	$(CLIENT_LOCK) --python-version 3.12 --overrides $(PEER_FILES)/litellm-overrides.txt --output-file $(PEER_FILES)/litellm.lock $(PEER_FILES)/litellm.in
+	$(CLIENT_LOCK) --python-version 3.12 --output-file $(PEER_FILES)/profiler.lock $(PEER_FILES)/profiler.in
+	cd bench/peers/portkey && npm install --package-lock-only --omit-lockfile-registry-resolved --no-audit --no-fund
 
 clean: ## remove everything that was made here
-	rm -rf $(VENV) $(CLIENTS) build sdk/build .mypy_cache .ruff_cache .pytest_cache .import_linter_cache *.egg-info sdk/*.egg-info
+	rm -rf $(VENV) $(CLIENTS) $(PEERS) build sdk/build .mypy_cache .ruff_cache .pytest_cache .import_linter_cache *.egg-info sdk/*.egg-info
 
 # A lock that changed is installed into the same environment; one whose interpreter is gone is made anew.
 $(VENV)/.locked: requirements-dev.lock deploy/find-python.sh
@@ -111,4 +124,17 @@ $(CLIENTS)/npm/.made: tests/clients/npm/package.json tests/clients/npm/package-l
 	@echo "installing the npm clients"
 	@mkdir -p $(@D) && cp tests/clients/npm/*.json $(@D)/
 	@cd $(@D) && npm install --no-audit --no-fund --loglevel=error # not ci: it insists on what is for other systems
+	@touch $@
+
+$(PEERS)/portkey/.made: bench/peers/portkey/package.json bench/peers/portkey/package-lock.json
+	@echo "installing the peer portkey"
+	@mkdir -p $(@D) && cp bench/peers/portkey/*.json $(@D)/
+	@cd $(@D) && npm ci --no-audit --no-fund --loglevel=error
+	@touch $@
+
+$(PEERS)/%/.made: bench/peers/%.lock | $(VENV)/.locked
+	@echo "installing $*"
+	@rm -rf $(@D)
+	@$(CLIENT_UV) --quiet venv --no-project --python $(CURDIR)/$(BIN)/python $(CURDIR)/$(@D)
+	@$(CLIENT_UV) --quiet pip install --python $(CURDIR)/$(@D)/bin/python --no-deps --require-hashes --requirements $(CURDIR)/$<
 	@touch $@

@@ -1,11 +1,13 @@
 /* A closed-loop HTTP/1.1 load generator: one thread, one epoll, loopback only.
  *
- *   load PORT PATH BODY_FILE CONCURRENCY REQUESTS SECONDS_MAX [-n] [-H 'name: value']...
+ *   load PORT PATH BODY_FILE CONCURRENCY REQUESTS SECONDS [-n] [-s MS] [-H 'name: value']...
  *
  * Every connection sends its next request as soon as it has read the last answer; -n opens a new
- * connection for every request. The run ends after REQUESTS answers or SECONDS_MAX seconds,
- * whichever comes first, or after 1000 errors. One JSON line goes to stdout: counts, requests a
- * second, and percentiles of the whole answer and of the first byte of its body, in ms. */
+ * connection for every request, else all are open before the first request leaves. -s spreads the
+ * first requests over MS milliseconds. After REQUESTS requests or SECONDS seconds, whichever comes
+ * first, no more are begun, and those under way have a minute to end; 1000 errors end the run at
+ * once. One JSON line goes to stdout: counts, requests a second, and percentiles of the whole answer
+ * and of the first byte of its body, in ms. */
 #define _GNU_SOURCE
 #include <arpa/inet.h>
 #include <errno.h>
@@ -18,7 +20,7 @@
 #include <time.h>
 #include <unistd.h>
 
-enum { HEAD_MAX = 16384, BODY_MAX = 1 << 20, ERRORS_MAX = 1000, CONNECTIONS_MAX = 4096, READ_MAX = 262144 };
+enum { HEAD_MAX = 16384, BODY_MAX = 4 << 20, ERRORS_MAX = 1000, CONNECTIONS_MAX = 4096, READ_MAX = 262144, GRACE_SECONDS = 60 };
 
 typedef struct {
     int fd, busy, sent; /* busy: a request is under way; sent: bytes of it that have left */
@@ -31,7 +33,8 @@ typedef struct {
 } connection;
 
 static struct sockaddr_in target;
-static int poller, new_connections;
+static int poller, new_connections, in_air;
+static double deadline;
 static char *request;
 static int request_length;
 static long wanted, started, done, errors, refused, last_refusal, body_bytes;
@@ -62,9 +65,10 @@ static void open_connection(connection *c) {
 }
 
 static void begin_request(connection *c) {
-    c->busy = started < wanted;
+    c->busy = started < wanted && now() < deadline;
     if (!c->busy) return;
     started++;
+    in_air++;
     c->sent = c->head_length = c->in_body = 0;
     c->first_byte = 0;
     memset(c->tail, 0, sizeof c->tail);
@@ -73,6 +77,7 @@ static void begin_request(connection *c) {
 }
 
 static void end_request(connection *c, int ok) {
+    in_air--;
     if (ok) {
         total_ms[done] = (now() - c->began) * 1e3;
         first_byte_ms[done] = (c->first_byte - c->began) * 1e3;
@@ -87,7 +92,7 @@ static void end_request(connection *c, int ok) {
     if (new_connections || !ok || c->close_after) {
         close(c->fd);
         c->busy = 0;
-        if (started >= wanted) return;
+        if (started >= wanted || now() >= deadline) return;
         open_connection(c);
     }
     begin_request(c);
@@ -182,6 +187,12 @@ static void build_request(const char *port, const char *path, const char *body_f
     request_length += (int)body_length;
 }
 
+/* A connection that is open takes no time from the first request on it. */
+static void open_all(connection *connections, int concurrency) {
+    for (int i = 0; i < concurrency; i++) open_connection(&connections[i]);
+    if (!new_connections) usleep(20000 + 100 * concurrency);
+}
+
 static int compare(const void *a, const void *b) {
     double x = *(const double *)a, y = *(const double *)b;
     return (x > y) - (x < y);
@@ -191,23 +202,24 @@ static void report(double seconds, int concurrency) {
     long count = done ? done : 1;
     qsort(total_ms, done, sizeof(double), compare);
     qsort(first_byte_ms, done, sizeof(double), compare);
-    printf("{\"concurrency\": %d, \"done\": %ld, \"errors\": %ld, \"not_200\": %ld, \"last_refusal\": %ld, \"seconds\": %.3f, \"rps\": %.2f, "
+    printf("{\"concurrency\": %d, \"asked\": %ld, \"done\": %ld, \"errors\": %ld, \"not_200\": %ld, \"last_refusal\": %ld, \"seconds\": %.3f, \"rps\": %.2f, "
            "\"p50_ms\": %.4f, \"p99_ms\": %.4f, \"ttfb_p50_ms\": %.4f, \"ttfb_p99_ms\": %.4f, \"body_bytes\": %ld}\n",
-        concurrency, done, errors, refused, last_refusal, seconds, done / seconds, total_ms[count / 2], total_ms[count * 99 / 100],
+        concurrency, started, done, errors, refused, last_refusal, seconds, done / seconds, total_ms[count / 2], total_ms[count * 99 / 100],
         first_byte_ms[count / 2], first_byte_ms[count * 99 / 100], body_bytes / count);
 }
 
 int main(int argc, char **argv) {
     char extra[HEAD_MAX / 2] = "";
     if (argc < 7) {
-        fprintf(stderr, "usage: load PORT PATH BODY_FILE CONCURRENCY REQUESTS SECONDS_MAX [-n] [-H header]...\n");
+        fprintf(stderr, "usage: load PORT PATH BODY_FILE CONCURRENCY REQUESTS SECONDS [-n] [-s MS] [-H header]...\n");
         return 2;
     }
     int concurrency = atoi(argv[4]);
-    double seconds_max = atof(argv[6]);
+    double seconds = atof(argv[6]), spread = 0;
     wanted = atol(argv[5]);
     for (int i = 7; i < argc; i++) {
         if (!strcmp(argv[i], "-n")) new_connections = 1;
+        else if (!strcmp(argv[i], "-s") && i + 1 < argc) spread = atof(argv[++i]) / 1e3;
         else if (!strcmp(argv[i], "-H") && i + 1 < argc && strlen(extra) + strlen(argv[i + 1]) + 3 < sizeof extra) strcat(strcat(extra, argv[++i]), "\r\n");
         else return fprintf(stderr, "unknown or too long: %s\n", argv[i]), 2;
     }
@@ -222,14 +234,14 @@ int main(int argc, char **argv) {
     if (!total_ms || !first_byte_ms || !connections) die("calloc");
     poller = epoll_create1(0);
 
+    open_all(connections, concurrency);
     double began = now();
-    for (int i = 0; i < concurrency; i++) {
-        open_connection(&connections[i]);
-        begin_request(&connections[i]);
-    }
+    deadline = began + seconds;
     struct epoll_event events[256];
-    while (done + errors < wanted && errors < ERRORS_MAX && now() - began < seconds_max) {
-        int count = epoll_wait(poller, events, 256, 100);
+    int begun = 0;
+    while ((in_air || (begun < concurrency && started < wanted)) && errors < ERRORS_MAX && now() < deadline + GRACE_SECONDS) {
+        while (begun < concurrency && now() >= began + begun * spread / concurrency) begin_request(&connections[begun++]);
+        int count = epoll_wait(poller, events, 256, begun < concurrency ? 1 : 100);
         for (int i = 0; i < count; i++) {
             connection *c = events[i].data.ptr;
             if (!c->busy) continue;

@@ -4,7 +4,8 @@
  *
  * Any POST gets an Anthropic message: JSON of about 1.4 KB, or EVENTS server-sent events (default 60)
  * when the body asks for a stream; a path with "chat/completions" gets the same in OpenAI's format.
- * Every event is a chunk and a send of its own. The header "x-bench-pace: N" puts N ms between two events. */
+ * Every event is a chunk and a send of its own. The words "bench-pace: N" in the body's first 4 KB put N ms
+ * between two events: a gateway may keep a client's headers to itself. */
 #define _GNU_SOURCE
 #include <arpa/inet.h>
 #include <errno.h>
@@ -20,7 +21,7 @@
 #include <time.h>
 #include <unistd.h>
 
-enum { CONNECTIONS_MAX = 8192, INPUT_MAX = 1 << 21, EVENTS_MAX = 4096, TIMERS = 65536 };
+enum { CONNECTIONS_MAX = 8192, INPUT_MAX = 4 << 20, EVENTS_MAX = 4096, TIMERS = 65536, PACE_WITHIN = 4096 };
 enum { ANTHROPIC, OPENAI, DIALECTS };
 
 typedef struct {
@@ -172,11 +173,15 @@ static int request_length(connection *c, int *head_length) {
     char *end = memmem(c->input, c->length, "\r\n\r\n", 4), *field;
     if (!end) return 0;
     *head_length = (int)(end - c->input) + 4;
-    if ((field = strcasestr(c->input, "\ntransfer-encoding:")) && field < end) {
+    char first = c->input[*head_length];
+    c->input[*head_length] = 0; /* the search for fields must not walk through a long body */
+    int chunked = strcasestr(c->input, "\ntransfer-encoding:") != NULL;
+    int body = (field = strcasestr(c->input, "\ncontent-length:")) ? atoi(field + 16) : 0;
+    c->input[*head_length] = first;
+    if (chunked) {
         char *last = memmem(end + 2, c->length - *head_length + 2, "\r\n0\r\n\r\n", 7);
         return last ? (int)(last - c->input) + 7 : 0;
     }
-    int body = (field = strcasestr(c->input, "\ncontent-length:")) && field < end ? atoi(field + 16) : 0;
     return c->length >= *head_length + body ? *head_length + body : 0;
 }
 
@@ -185,10 +190,10 @@ static void answer_requests(int fd) {
     int head, whole;
     c->input[c->length] = 0;
     while (!c->streaming && (whole = request_length(c, &head))) {
-        char *pace = strcasestr(c->input, "\nx-bench-pace:"), *body = c->input + head;
+        char *body = c->input + head, *pace = memmem(body, whole - head < PACE_WITHIN ? whole - head : PACE_WITHIN, "bench-pace: ", 12);
         int streamed = memmem(body, whole - head, "\"stream\":true", 13) || memmem(body, whole - head, "\"stream\": true", 14);
         c->dialect = memmem(c->input, head, "chat/completions", 16) ? OPENAI : ANTHROPIC;
-        c->pace_ms = pace && pace < body ? atoi(pace + 14) : 0;
+        c->pace_ms = pace ? atoi(pace + 12) : 0;
         c->length -= whole;
         memmove(c->input, c->input + whole, c->length + 1);
         if (!streamed) {

@@ -4,6 +4,7 @@ import os
 import socket
 import subprocess
 import time
+import urllib.request
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 
@@ -13,6 +14,10 @@ STOP_SECONDS_MAX = 60.0
 
 class BenchError(Exception):
     """Something that is measured did not work; the text says what."""
+
+
+class Absent(BenchError):
+    """A system that cannot be measured here; the text says why."""
 
 
 def start(command: Sequence[str], log: Path, *, environment: Mapping[str, str] | None = None) -> subprocess.Popen[bytes]:
@@ -62,6 +67,37 @@ def wait_for_port(port: int, process: subprocess.Popen[bytes], log: Path) -> Non
     raise BenchError(f"nothing listens on port {port}; {process.args!r} said:\n{log.read_text(errors='replace')[-2000:]}")
 
 
+def wait_for_answer(port: int, path: str, process: subprocess.Popen[bytes], log: Path, *, seconds_max: float = START_SECONDS_MAX) -> None:
+    """Wait until a GET is answered with 200.
+
+    Raises:
+        BenchError: the process ended or was not in time; the text ends with its last words.
+    """
+    deadline = time.monotonic() + seconds_max
+    opener = urllib.request.build_opener(urllib.request.ProxyHandler({}))  # loopback, whatever proxy the environment names
+    while time.monotonic() < deadline and process.poll() is None:
+        try:
+            opener.open(f"http://127.0.0.1:{port}{path}", timeout=10).close()
+        except OSError:
+            time.sleep(0.1)
+        else:
+            return
+    raise BenchError(f"{path} was not answered; {process.args!r} said:\n{log.read_text(errors='replace')[-2000:]}")
+
+
+def wait_for_children(process: subprocess.Popen[bytes], count: int) -> None:
+    """Wait until a process has so many others below it.
+
+    Raises:
+        BenchError: it was not in time.
+    """
+    deadline = time.monotonic() + START_SECONDS_MAX
+    while len(descendants(process.pid)) < count:
+        if time.monotonic() > deadline or process.poll() is not None:
+            raise BenchError(f"{process.args!r} has not started its {count} processes")
+        time.sleep(0.05)
+
+
 def descendants(pid: int) -> dict[int, str]:
     """Return the command line of every living process below `pid`."""
     found: dict[int, str] = {}
@@ -98,13 +134,23 @@ def cpu_ms(pids: Iterable[int]) -> float:
     return total / 1e6
 
 
+def resident_mb(pids: Iterable[int]) -> float:
+    """Return the resident size of the processes now, summed, in MB."""
+    return sum(_status_kb(pid, "VmRSS:") for pid in pids) / 1024
+
+
+def open_files(pids: Iterable[int]) -> int:
+    """Return how many files and sockets the processes have open."""
+    return sum(sum(1 for _ in Path(f"/proc/{pid}/fd").glob("*")) for pid in pids)
+
+
 def memory_mb(pids: Iterable[int]) -> float:
     """Return the largest resident size that the processes have had, summed, in MB."""
-    total = 0
-    for pid in pids:
-        try:
-            status = Path(f"/proc/{pid}/status").read_text()
-        except OSError:
-            continue
-        total += int(status.split("VmHWM:")[1].split()[0])
-    return total / 1024
+    return sum(_status_kb(pid, "VmHWM:") for pid in pids) / 1024
+
+
+def _status_kb(pid: int, field: str) -> int:
+    try:
+        return int(Path(f"/proc/{pid}/status").read_text().split(field)[1].split()[0])
+    except (OSError, IndexError):  # it has ended
+        return 0

@@ -4,8 +4,9 @@ import json
 import platform
 import statistics
 import sys
+import sysconfig
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from importlib.metadata import version
 from os import cpu_count
@@ -16,6 +17,7 @@ from pathlib import Path
 class Sample:
     """One run of the load generator against one system."""
 
+    block: str
     system: str
     scenario: str
     round: int
@@ -31,18 +33,23 @@ class Sample:
     ttfb_p99_ms: float
     cpu_ms: float  # per request, of the processes it passes through
     cpu_all_ms: float  # the same with stores and the other roles
-    memory_mb: float
+    memory_mb: float  # of one process, at its peak so far
+    connections: int  # made to the provider, counted where it has TLS
+    resumed: int  # of these, those whose TLS session was resumed
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Figures:
     """One system in one scenario: medians over the rounds, and the least CPU (other load can only add to it)."""
 
+    block: str
     system: str
     scenario: str
+    requests: int
     rps: float
     added_p50_ms: float
     added_p99_ms: float
+    added_ttfb_p50_ms: float
     ttfb_p50_ms: float
     ttfb_p99_ms: float
     cpu_ms: float
@@ -50,6 +57,8 @@ class Figures:
     cpu_all_ms: float
     memory_mb: float
     failures: int
+    connections: int
+    resumed: int
 
 
 def sum_up(samples: Sequence[Sample]) -> list[Figures]:
@@ -62,11 +71,14 @@ def sum_up(samples: Sequence[Sample]) -> list[Figures]:
 def _figures(rounds: Sequence[Sample], direct: dict[tuple[str, int], Sample]) -> Figures:
     floors = [direct[sample.scenario, sample.round] for sample in rounds]
     return Figures(
+        block=rounds[0].block,
         system=rounds[0].system,
         scenario=rounds[0].scenario,
+        requests=sum(sample.done for sample in rounds),
         rps=statistics.median(sample.rps for sample in rounds),
         added_p50_ms=statistics.median(sample.p50_ms - floor.p50_ms for sample, floor in zip(rounds, floors, strict=True)),
         added_p99_ms=statistics.median(sample.p99_ms - floor.p99_ms for sample, floor in zip(rounds, floors, strict=True)),
+        added_ttfb_p50_ms=statistics.median(sample.ttfb_p50_ms - floor.ttfb_p50_ms for sample, floor in zip(rounds, floors, strict=True)),
         ttfb_p50_ms=statistics.median(sample.ttfb_p50_ms for sample in rounds),
         ttfb_p99_ms=statistics.median(sample.ttfb_p99_ms for sample in rounds),
         cpu_ms=statistics.median(sample.cpu_ms for sample in rounds),
@@ -74,31 +86,24 @@ def _figures(rounds: Sequence[Sample], direct: dict[tuple[str, int], Sample]) ->
         cpu_all_ms=statistics.median(sample.cpu_all_ms for sample in rounds),
         memory_mb=max(sample.memory_mb for sample in rounds),
         failures=sum(sample.errors + sample.not_200 for sample in rounds),
+        connections=sum(sample.connections for sample in rounds),
+        resumed=sum(sample.resumed for sample in rounds),
     )
-
-
-def ratios(figures: Sequence[Figures]) -> dict[str, dict[str, float]]:
-    """Return by scenario how many times cheaper and faster level5 is than mitmdump."""
-    by_place = {(row.scenario, row.system): row for row in figures}
-    found: dict[str, dict[str, float]] = {}
-    for scenario in dict.fromkeys(row.scenario for row in figures):
-        ours, bare = by_place.get((scenario, "level5")), by_place.get((scenario, "mitmdump"))
-        if ours and bare and ours.cpu_ms and ours.cpu_min_ms and bare.rps:
-            found[scenario] = {"cpu": bare.cpu_ms / ours.cpu_ms, "cpu_min": bare.cpu_min_ms / ours.cpu_min_ms, "rps": ours.rps / bare.rps}
-    return found
 
 
 def as_table(figures: Sequence[Figures]) -> str:
     """Lay the figures out for people."""
     head = ("scenario", "system", "req/s", "+p50 ms", "+p99 ms", "TTFB p50", "TTFB p99", "CPU ms [min]", "all CPU", "peak MB", "failed")
-    rows = [head, *(_row(row) for row in figures)]
-    widths = [max(len(row[column]) for row in rows) for column in range(len(head))]
+    return align([head, *(_row(row) for row in figures)])
+
+
+def align(rows: Sequence[tuple[str, ...]]) -> str:
+    """Return rows of cells in columns, a line below the first row; the first two columns begin at the left, the others end at the right."""
+    widths = [max(len(row[column]) for row in rows) for column in range(len(rows[0]))]
     lines = [
         "  ".join(cell.ljust(width) if column < 2 else cell.rjust(width) for column, (cell, width) in enumerate(zip(row, widths, strict=True))) for row in rows
     ]
     lines.insert(1, "  ".join("-" * width for width in widths))
-    for scenario, by in ratios(figures).items():
-        lines.append(f"{scenario}: {by['cpu']:.1f}x less CPU than mitmdump (least of all rounds {by['cpu_min']:.1f}x), {by['rps']:.1f}x its requests a second")
     return "\n".join(lines)
 
 
@@ -108,21 +113,13 @@ def _row(row: Figures) -> tuple[str, ...]:
     return (row.scenario, row.system, f"{row.rps:.0f}", *latency, f"{row.ttfb_p50_ms:.2f}", f"{row.ttfb_p99_ms:.2f}", *cost, str(row.failures))
 
 
-def write_results(folder: Path, samples: Sequence[Sample], faults: Sequence[str]) -> Path:
+def write_results(folder: Path, samples: Sequence[Sample], faults: Sequence[str], absent: Mapping[str, str]) -> Path:
     """Write everything as JSON, named by the moment."""
-    figures = sum_up(samples)
-    machine = {
-        "cores": cpu_count(),
-        "kernel": platform.release(),
-        "python": sys.version.split()[0],
-        "optimised_build": "--enable-optimizations" in _configure_arguments(),
-        "mitmproxy": version("mitmproxy"),
-    }
     result = {
-        "machine": machine,
+        "machine": describe_machine(),
         "faults": list(faults),
-        "ratios": ratios(figures),
-        "figures": list(map(asdict, figures)),
+        "absent": dict(absent),
+        "figures": list(map(asdict, sum_up(samples))),
         "samples": list(map(asdict, samples)),
     }
     path = folder / time.strftime("%Y%m%d-%H%M%S.json")
@@ -130,7 +127,13 @@ def write_results(folder: Path, samples: Sequence[Sample], faults: Sequence[str]
     return path
 
 
-def _configure_arguments() -> str:
-    import sysconfig
-
-    return str(sysconfig.get_config_var("CONFIG_ARGS") or "")
+def describe_machine() -> dict[str, str]:
+    """Return what the figures depend on."""
+    optimised = "--enable-optimizations" in str(sysconfig.get_config_var("CONFIG_ARGS") or "")
+    return {
+        "cores": str(cpu_count()),
+        "kernel": platform.release(),
+        "python": f"{sys.version.split()[0]} ({'' if optimised else 'not '}built with optimisations)",
+        "mitmproxy": version("mitmproxy"),
+        "day": time.strftime("%Y-%m-%d"),
+    }

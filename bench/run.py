@@ -1,201 +1,142 @@
-"""One interleaved measurement: every round takes every scenario to every system in turn.
+"""One interleaved measurement: within a block every round takes every scenario to every system in turn.
 
-A shared machine moves from minute to minute; figures may be compared within one run only,
+A shared machine moves from minute to minute; figures may be compared within one block only,
 and ratios are what counts.
 """
 
 import argparse
-import json
-import os
-import subprocess
 import sys
 import tempfile
-import time
-import urllib.request
-from collections.abc import Sequence
-from contextlib import ExitStack
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import AbstractContextManager, ExitStack, contextmanager
+from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Final
 
-from bench.processes import BenchError, cpu_ms, memory_mb, pin
+from bench.marks import marks, marks_table
+from bench.measuring import Bench, check_billing, read_balance
+from bench.page import write_page
+from bench.peers import run_litellm, run_mitmdump, run_nginx, run_portkey
+from bench.processes import Absent, BenchError
 from bench.report import Sample, as_table, sum_up, write_results
-from bench.systems import System, ask, compile_programs, run_level5, run_mitmdump, run_mock, verify_books
+from bench.scenarios import BLOCKS, Block
+from bench.systems import Provider, System, compile_programs, run_level5, run_mock, run_stock_path, run_tls_front
 
-STARTERS = {"mitmdump": run_mitmdump, "level5": run_level5}
+type Starter = Callable[[Provider, Path, int], AbstractContextManager[System]]
+
+STARTERS: Final[dict[str, Starter]] = {
+    "nginx": run_nginx,
+    "mitmdump": run_mitmdump,
+    "portkey": run_portkey,
+    "litellm": run_litellm,
+    "level5-stock": run_stock_path,
+    "level5": run_level5,
+}
 RESULTS = Path(__file__).parent / "results"
-PACE_MS = 10
-SETTLE_SECONDS_MAX = 20.0
-PASSAGE = "Please say in three short sentences how a prepaid balance is held, settled and kept in the books. "
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Scenario:
-    """One kind of load. Runs are bounded by a count, so that no request is left in the air."""
+@dataclass(slots=True)
+class Measured:
+    """What a run has found: samples, what was wrong, and which systems were not there."""
 
-    name: str
-    concurrency: int
-    requests: dict[str, int]
-    seconds_max: float = 60.0
-    stream: bool = False
-    paced: bool = False
-    new_connections: bool = False
+    samples: list[Sample] = field(default_factory=list)
+    faults: list[str] = field(default_factory=list)
+    absent: dict[str, str] = field(default_factory=dict)
 
 
-SCENARIOS = (
-    Scenario(name="json-1", concurrency=1, requests={"direct": 3000, "mitmdump": 250, "level5": 600}),
-    Scenario(name="json-32", concurrency=32, requests={"direct": 20000, "mitmdump": 500, "level5": 3000}),
-    Scenario(name="json-32-new", concurrency=32, requests={"direct": 4000, "mitmdump": 300, "level5": 1500}, new_connections=True),
-    Scenario(name="stream-1", concurrency=1, requests={"direct": 1000, "mitmdump": 100, "level5": 300}, stream=True),
-    Scenario(name="stream-32", concurrency=32, requests={"direct": 2000, "mitmdump": 160, "level5": 800}, stream=True),
-    Scenario(name="paced-32", concurrency=32, requests={"direct": 96, "mitmdump": 96, "level5": 96}, stream=True, paced=True),
-)
+@contextmanager
+def _provider_of(block: Block, mock: Provider, folder: Path) -> Iterator[Provider]:
+    if block.tls:
+        with run_tls_front(mock, folder) as front:
+            yield front
+    else:
+        yield mock
 
 
-class Bench:
-    """The systems of one measurement and the load that is put on them."""
-
-    def __init__(self, load: Path, folder: Path, systems: Sequence[System]) -> None:
-        self._load, self._systems = load, systems
-        self._bodies = {stream: folder / f"body-{stream}.json" for stream in (False, True)}
-        for stream, path in self._bodies.items():
-            path.write_text(json.dumps(request_body(stream=stream), separators=(",", ":")))
-        cores = sorted(os.sched_getaffinity(0))
-        # Gateways have a core to themselves; load, provider and stores share the others.
-        self._gateway_cores, self._other_cores = ({cores[-1]}, set(cores[:-1])) if len(cores) > 1 else (set(cores), set(cores))
-        for system in systems:
-            pin(system.pids, self._gateway_cores)
-            pin(system.helpers, self._other_cores)
-
-    def warm_up(self) -> None:
-        for system in self._systems:
-            for stream in (False, True):
-                self._send(system, Scenario(name="warm-up", concurrency=8, requests={system.name: 200}, stream=stream))
-
-    def measure(self, scenarios: Sequence[Scenario], rounds: int) -> list[Sample]:
-        samples = []
-        for number in range(rounds):
-            for scenario in scenarios:
-                samples += [self._sample(system, scenario, number) for system in self._systems]
-                print(f"round {number + 1} of {rounds}: {scenario.name}", file=sys.stderr, flush=True)
-        return samples
-
-    def _sample(self, system: System, scenario: Scenario, number: int) -> Sample:
-        before, before_all = cpu_ms(system.pids), cpu_ms((*system.pids, *system.helpers))
-        told = self._send(system, scenario)
-        requests = max(told["done"], 1)
-        return Sample(
-            system=system.name,
-            scenario=scenario.name,
-            round=number,
-            cpu_ms=(cpu_ms(system.pids) - before) / requests,
-            cpu_all_ms=(cpu_ms((*system.pids, *system.helpers)) - before_all) / requests,
-            memory_mb=memory_mb(system.pids),
-            asked=scenario.requests[system.name],
-            **{key: told[key] for key in ("done", "errors", "not_200", "last_refusal", "rps", "p50_ms", "p99_ms", "ttfb_p50_ms", "ttfb_p99_ms")},
-        )
-
-    def _send(self, system: System, scenario: Scenario) -> dict[str, Any]:
-        counts = [str(scenario.concurrency), str(scenario.requests[system.name]), str(scenario.seconds_max)]
-        extra = ["-n"] if scenario.new_connections else []
-        extra += ["-H", f"x-bench-pace: {PACE_MS}"] if scenario.paced else []
-        command = [str(self._load), str(system.port), system.path, str(self._bodies[scenario.stream]), *counts, *extra]
-        done = subprocess.run(
-            command,
-            capture_output=True,
-            text=True,
-            timeout=scenario.seconds_max + 30,
-            check=False,
-            preexec_fn=lambda: os.sched_setaffinity(0, self._other_cores),
-        )
-        if done.returncode:
-            raise BenchError(f"the load generator failed: {done.stderr}")
-        told: dict[str, Any] = json.loads(done.stdout)
-        return told
+def _start(names: Sequence[str], block: Block, provider: Provider, folder: Path, *, stack: ExitStack, absent: dict[str, str]) -> list[System]:
+    """Start the systems. One that is not there, or a peer that does not run here, is noted."""
+    started = []
+    for name in names:
+        try:
+            started.append(stack.enter_context(STARTERS[name](provider, folder, block.workers)))
+        except Absent as reason:
+            absent[name] = str(reason)
+        except BenchError as error:
+            if name.startswith("level5"):
+                raise
+            absent[name] = f"it did not start: {str(error).splitlines()[0]}"
+    return started
 
 
-def request_body(*, stream: bool) -> dict[str, Any]:
-    """Return a request of about 2 KB."""
-    turns = [{"role": role, "content": PASSAGE * 3} for role in ("user", "assistant", "user", "assistant", "user")]
-    return {"model": "claude-sonnet-4-6", "max_tokens": 1024, "stream": stream, "system": PASSAGE * 2, "messages": turns}
-
-
-def read_balance(system: System) -> int:
-    """Return an account's balance when none of it is held any more."""
-    deadline = time.monotonic() + SETTLE_SECONDS_MAX
-    while True:
-        state = ask(system.port, f"/proxy/{system.token}/balance")
-        if not state.get("held"):
-            return int(state["usdc_balance"])
-        if time.monotonic() > deadline:
-            raise BenchError(f"{state['held']} microunits are still held after {SETTLE_SECONDS_MAX:.0f} s")
-        time.sleep(0.1)
-
-
-def check_billing(system: System, before: int, samples: Sequence[Sample]) -> list[str]:
-    """Every answer must have been charged, all the same (the mock's usage never changes); return what is wrong.
-
-    Requests that were given up when the time was over may or may not have been charged.
-    """
-    faults = []
-    ours = [sample for sample in samples if sample.system == system.name]
-    answered, given_up = sum(sample.done - sample.not_200 for sample in ours), sum(sample.asked - sample.done for sample in ours)
-    try:
-        charged = before - read_balance(system)
-        charge = read_charge(system)
-        if charged < answered * charge or (charged != answered * charge and not given_up):
-            faults.append(f"{answered} answers at {charge} microunits were charged {charged} together")
-        verify_books(system)
-    except BenchError as error:
-        faults.append(str(error))
-    return faults
-
-
-def read_charge(system: System) -> int:
-    """Return what one answer costs, as the gateway tells it."""
-    body = json.dumps(request_body(stream=False)).encode()
-    request = urllib.request.Request(f"http://127.0.0.1:{system.port}{system.path}", data=body, headers={"content-type": "application/json"})
-    with urllib.request.build_opener(urllib.request.ProxyHandler({})).open(request, timeout=60) as answer:
-        return int(answer.headers["x-level5-charge"])
-
-
-def run(scenarios: Sequence[Scenario], rounds: int, systems: Sequence[str]) -> int:
-    """Measure, print and keep the figures; return the exit code."""
-    RESULTS.mkdir(exist_ok=True)
+def measure_block(block: Block, programs: dict[str, Path], folder: Path, *, systems: Sequence[str], rounds: int, seconds: float, found: Measured) -> None:
+    """Measure one block and check the books of those that keep some."""
     with ExitStack() as stack:
-        folder = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="l5bench-")))
-        programs = compile_programs(folder)
         mock = stack.enter_context(run_mock(programs["mock_provider"], folder))
-        measured = [mock, *(stack.enter_context(STARTERS[name](mock, folder)) for name in systems)]
-        bench = Bench(programs["load"], folder, measured)
+        provider = stack.enter_context(_provider_of(block, mock, folder))
+        names = [name for name in block.systems if name in systems]
+        measured = [System(name="direct", port=mock.port), *_start(names, block, provider, folder, stack=stack, absent=found.absent)]
+        bench = Bench(programs["load"], folder, block, provider=provider, systems=measured, seconds=seconds)
         bench.warm_up()
         before = {system.name: read_balance(system) for system in measured if system.token}
-        samples = bench.measure(scenarios, rounds)
-        print(as_table(sum_up(samples)))
-        failures = sum(sample.errors + sample.not_200 for sample in samples)
-        statuses = sorted({sample.last_refusal for sample in samples if sample.last_refusal})
-        faults = [f"{failures} requests failed, with statuses such as {statuses}"] if failures else []
+        samples = bench.measure(block.scenarios, rounds)
         for system in measured:
             if system.token:
-                faults += check_billing(system, before[system.name], samples)
-    print("\n".join(faults) or "no request failed; every answer was charged the same, and the books are whole")
-    print(f"written to {write_results(RESULTS, samples, faults)}")
-    return 1 if faults else 0
+                found.faults += check_billing(system, before[system.name], samples)
+    found.samples += samples
+
+
+def run(blocks: Sequence[Block], *, systems: Sequence[str], rounds: int, seconds: float, page: Path | None) -> int:
+    """Measure, print and keep the figures; return the exit code."""
+    RESULTS.mkdir(exist_ok=True)
+    found = Measured()
+    with tempfile.TemporaryDirectory(prefix="l5bench-") as name:
+        folder = Path(name)
+        folder.chmod(0o755)
+        programs = compile_programs(folder)
+        for block in blocks:
+            measure_block(block, programs, folder, systems=systems, rounds=rounds, seconds=seconds, found=found)
+    figures = sum_up(found.samples)
+    print(as_table(figures))
+    print(marks_table(marks(figures)))
+    failed = {sample.system: sample for sample in found.samples if sample.errors + sample.not_200}
+    found.faults += [
+        f"{name}: requests failed, in {sample.scenario} {sample.errors + sample.not_200} (last status {sample.last_refusal})" for name, sample in failed.items()
+    ]
+    for name, reason in found.absent.items():
+        print(f"not measured: {name}: {reason}")
+    print("\n".join(found.faults) or "no request failed; every answer was charged the same, and the books are whole")
+    print(f"written to {write_results(RESULTS, found.samples, found.faults, found.absent)}")
+    if page is not None:
+        write_page(page, figures, absent=found.absent, faults=found.faults, rounds=rounds, seconds=seconds)
+        print(f"written to {page}")
+    return 1 if found.faults else 0
+
+
+def choose(scenarios: Sequence[str]) -> list[Block]:
+    """Return the blocks with only these scenarios, without those that have none of them."""
+    chosen = []
+    for block in BLOCKS:
+        kept = tuple(scenario for scenario in block.scenarios if scenario.name in scenarios or block.name in scenarios)
+        if kept:
+            chosen.append(Block(name=block.name, says=block.says, systems=block.systems, scenarios=kept, tls=block.tls, workers=block.workers))
+    return chosen
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Read the flags and measure."""
+    known = [block.name for block in BLOCKS] + [scenario.name for block in BLOCKS for scenario in block.scenarios]
     parser = argparse.ArgumentParser(prog="python -m bench", description=__doc__)
     parser.add_argument("--rounds", type=int, default=3, help="rounds of the interleaved measurement (default 3)")
-    parser.add_argument("--scenarios", default=",".join(scenario.name for scenario in SCENARIOS), help="some of %(default)s")
+    parser.add_argument("--seconds", type=float, default=1.0, help="time in which one system is sent new requests of one scenario (default 1)")
+    parser.add_argument("--scenarios", default=",".join(block.name for block in BLOCKS), help=f"blocks or scenarios among {', '.join(known)}")
     parser.add_argument("--systems", default=",".join(STARTERS), help="what to measure beside the direct path (default %(default)s)")
+    parser.add_argument("--page", type=Path, help="the Markdown file whose section between the bench marks is written anew, with charts beside it")
     flags = parser.parse_args(arguments)
-    wanted, systems = flags.scenarios.split(","), flags.systems.split(",")
-    chosen = [scenario for scenario in SCENARIOS if scenario.name in wanted]
-    if len(chosen) != len(wanted) or flags.rounds < 1 or not set(systems) <= set(STARTERS):
+    scenarios, systems = flags.scenarios.split(","), flags.systems.split(",")
+    if flags.rounds < 1 or flags.seconds <= 0 or not set(systems) <= set(STARTERS) or not set(scenarios) <= set(known):
         parser.error("unknown scenario or system, or no round at all")
     try:
-        return run(chosen, flags.rounds, systems)
+        return run(choose(scenarios), systems=systems, rounds=flags.rounds, seconds=flags.seconds, page=flags.page)
     except BenchError as error:
         print(f"bench: {error}", file=sys.stderr)
         return 1

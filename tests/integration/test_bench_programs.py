@@ -12,8 +12,9 @@ import openai
 import pytest
 
 from bench.processes import BenchError, free_ports, start, stop, wait_for_port
-from bench.run import main, request_body
-from bench.systems import System, compile_programs, run_mock
+from bench.run import main
+from bench.scenarios import Body, request_body
+from bench.systems import Provider, compile_programs, run_mock
 
 pytestmark = pytest.mark.skipif(shutil.which("cc") is None and shutil.which("gcc") is None, reason="no C compiler")
 SAID = [{"role": "user", "content": "hello"}]
@@ -25,9 +26,9 @@ def programs(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
 
 
 @pytest.fixture
-def mock(programs: dict[str, Path], tmp_path: Path) -> Iterator[System]:
-    with run_mock(programs["mock_provider"], tmp_path) as system:
-        yield system
+def mock(programs: dict[str, Path], tmp_path: Path) -> Iterator[Provider]:
+    with run_mock(programs["mock_provider"], tmp_path) as provider:
+        yield provider
 
 
 def load(programs: dict[str, Path], port: int, body: Path, *flags: str) -> dict[str, Any]:
@@ -36,18 +37,18 @@ def load(programs: dict[str, Path], port: int, body: Path, *flags: str) -> dict[
     return told
 
 
-@pytest.mark.parametrize("flags", [(), ("-n",), ("-H", "x-bench-pace: 1")])
+@pytest.mark.parametrize("flags", [(), ("-n",), ("-s", "20")])
 @pytest.mark.parametrize("stream", [False, True])
-def test_every_request_is_answered(programs: dict[str, Path], mock: System, tmp_path: Path, stream: bool, flags: tuple[str, ...]) -> None:
+def test_every_request_is_answered(programs: dict[str, Path], mock: Provider, tmp_path: Path, stream: bool, flags: tuple[str, ...]) -> None:
     body = tmp_path / "body.json"
-    body.write_text(json.dumps(request_body(stream=stream)))
+    body.write_bytes(request_body(Body.STREAM if stream else Body.JSON))
     told = load(programs, mock.port, body, *flags)
 
     assert (told["done"], told["errors"], told["not_200"]) == (40, 0, 0)
     assert told["p99_ms"] >= told["p50_ms"] >= told["ttfb_p50_ms"] > 0
 
 
-def test_the_mock_speaks_as_a_provider(mock: System) -> None:
+def test_the_mock_speaks_as_a_provider(mock: Provider) -> None:
     claude = anthropic.Anthropic(api_key="any", base_url=f"http://127.0.0.1:{mock.port}")
     with claude.messages.stream(model="claude-sonnet-4-6", max_tokens=9, messages=SAID) as stream:
         message = stream.get_final_message()

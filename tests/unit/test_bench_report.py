@@ -1,46 +1,94 @@
-"""The figures of a measurement are worked out as they are described."""
+"""What the measurement makes of its samples: figures, marks, and the page for people."""
 
-from bench.report import Sample, as_table, ratios, sum_up
+from pathlib import Path
+
+import pytest
+
+from bench.charts import Line, draw_lines
+from bench.marks import marks, marks_table
+from bench.page import replace_section, write_page
+from bench.processes import BenchError
+from bench.report import Figures, Sample, as_table, sum_up
+
+PLAIN = {"block": "plain", "asked": 10, "done": 10, "not_200": 0, "last_refusal": 0, "rps": 100.0}
 
 
-def sample(system: str, number: int, *, p50: float, cpu: float = 0.0, rps: float = 100.0, errors: int = 0) -> Sample:
+def sample(system: str, number: int, *, p50: float, cpu: float = 0.0, scenario: str = "json-32", errors: int = 0, connections: int = 0) -> Sample:
     return Sample(
-        system=system, scenario="json-1", round=number, asked=10, done=10, errors=errors, not_200=0, last_refusal=0, rps=rps, p50_ms=p50, p99_ms=p50 * 2,
-        ttfb_p50_ms=p50, ttfb_p99_ms=p50, cpu_ms=cpu, cpu_all_ms=cpu * 2, memory_mb=50.0 + number,
+        **PLAIN, system=system, scenario=scenario, round=number, errors=errors, p50_ms=p50, p99_ms=p50 * 2, ttfb_p50_ms=p50, ttfb_p99_ms=p50,
+        cpu_ms=cpu, cpu_all_ms=cpu * 2, memory_mb=50.0 + number, connections=connections, resumed=0,
     )  # fmt: skip
 
 
 SAMPLES = [
-    sample("direct", 0, p50=1.0), sample("mitmdump", 0, p50=5.0, cpu=4.0), sample("level5", 0, p50=1.5, cpu=0.5, rps=800.0),
-    sample("direct", 1, p50=2.0), sample("mitmdump", 1, p50=7.0, cpu=6.0), sample("level5", 1, p50=2.7, cpu=0.4, rps=1000.0),
-    sample("direct", 2, p50=1.0), sample("mitmdump", 2, p50=6.0, cpu=5.0, errors=2), sample("level5", 2, p50=1.6, cpu=0.6, rps=900.0),
+    sample("direct", 0, p50=1.0), sample("mitmdump", 0, p50=5.0, cpu=4.0), sample("level5", 0, p50=1.5, cpu=0.5),
+    sample("direct", 1, p50=2.0), sample("mitmdump", 1, p50=7.0, cpu=6.0), sample("level5", 1, p50=2.7, cpu=0.4),
+    sample("direct", 2, p50=1.0), sample("mitmdump", 2, p50=6.0, cpu=5.0, errors=2), sample("level5", 2, p50=1.6, cpu=0.6),
+    sample("direct", 0, p50=1.0, scenario="tls-json-32-new"), sample("level5", 0, p50=1.0, cpu=0.4, scenario="tls-json-32-new", connections=1),
 ]  # fmt: skip
 
 
-def test_added_latency_is_taken_against_the_direct_path_of_the_same_round() -> None:
-    figures = {row.system: row for row in sum_up(SAMPLES)}
+def figures() -> list[Figures]:
+    return sum_up(SAMPLES)
 
-    assert figures["mitmdump"].added_p50_ms == 5.0  # of 4, 5 and 5
-    assert round(figures["level5"].added_p50_ms, 6) == 0.6  # of 0.5, 0.7 and 0.6
+
+def test_added_latency_is_taken_against_the_direct_path_of_the_same_round() -> None:
+    by_system = {row.system: row for row in figures() if row.scenario == "json-32"}
+
+    assert by_system["mitmdump"].added_p50_ms == 5.0  # of 4, 5 and 5
+    assert round(by_system["level5"].added_p50_ms, 6) == 0.6  # of 0.5, 0.7 and 0.6
 
 
 def test_cpu_is_the_median_and_the_least_of_all_rounds() -> None:
-    ours = next(row for row in sum_up(SAMPLES) if row.system == "level5")
+    ours = next(row for row in figures() if row.system == "level5")
 
     assert (ours.cpu_ms, ours.cpu_min_ms, ours.cpu_all_ms, ours.memory_mb) == (0.5, 0.4, 1.0, 52.0)
 
 
-def test_ratios_compare_the_gateway_with_mitmdump() -> None:
-    assert ratios(sum_up(SAMPLES)) == {"json-1": {"cpu": 10.0, "cpu_min": 10.0, "rps": 9.0}}
-
-
-def test_without_a_peer_there_are_no_ratios() -> None:
-    assert ratios(sum_up([row for row in SAMPLES if row.system != "mitmdump"])) == {}
-
-
 def test_the_table_has_a_line_for_every_system_and_shows_failures() -> None:
-    table = as_table(sum_up(SAMPLES)).splitlines()
+    table = as_table(figures()).splitlines()
 
     assert [line.split()[1] for line in table[2:5]] == ["direct", "mitmdump", "level5"]
     assert table[3].split()[-1] == "2"
-    assert "10.0x less CPU" in table[-1]
+
+
+def test_a_mark_compares_within_one_scenario_and_tells_what_was_not_measured() -> None:
+    by_name = {mark.says: mark for mark in marks(figures())}
+
+    cheaper = by_name["CPU of bare mitmdump, JSON, to ours"]
+    assert (cheaper.value, cheaper.least, cheaper.is_met) == (10.0, 10.0, True)
+    reused = by_name["connections to a TLS provider reused, each client on a new one"]
+    assert (reused.value, reused.is_met) == (90.0, False)
+    absent = by_name["CPU of Portkey, JSON, to ours"]
+    assert (absent.value, absent.is_met) == (None, False)
+    assert "not measured" in marks_table(marks(figures()))
+
+
+def test_the_page_keeps_all_but_its_section_and_names_who_was_absent(tmp_path: Path) -> None:
+    page = tmp_path / "performance.md"
+    page.write_text("above\n<!-- bench: begin -->\nold\n<!-- bench: end -->\nbelow\n")
+
+    write_page(page, figures(), absent={"nginx": "nginx is not installed"}, faults=[], rounds=3, seconds=1)
+
+    text = page.read_text()
+    assert text.startswith("above\n")
+    assert text.endswith("below\n")
+    assert "old" not in text
+    assert "Not measured: nginx: nginx is not installed." in text
+    assert "(performance/cpu.svg)" in text
+    assert "<rect" in (tmp_path / "performance" / "cpu.svg").read_text()
+
+
+def test_a_page_without_a_place_for_the_section_is_left_alone(tmp_path: Path) -> None:
+    page = tmp_path / "performance.md"
+    page.write_text("nothing\n")
+
+    with pytest.raises(BenchError, match="no place"):
+        replace_section(page, "bench", "new")
+    assert page.read_text() == "nothing\n"
+
+
+def test_a_line_may_be_flat_at_zero_or_have_no_point() -> None:
+    picture = draw_lines([Line(title="holds", points=((0, 0), (60, 0))), Line(title="none", points=())], title="a soak")
+
+    assert picture.count("<polyline") == 2
