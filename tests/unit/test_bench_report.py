@@ -16,7 +16,8 @@ PLAIN = {"asked": 10, "done": 10, "not_200": 0, "last_refusal": 0, "rps": 100.0}
 def sample(system: str, number: int, *, p50: float, cpu: float = 0.0, scenario: str = "json-32", errors: int = 0, connections: int = 0) -> Sample:
     return Sample(
         **PLAIN, block="tls" if scenario.startswith("tls") else "plain", system=system, scenario=scenario, round=number, errors=errors,
-        p50_ms=p50, p99_ms=p50 * 2, ttfb_p50_ms=p50, ttfb_p99_ms=p50, cpu_ms=cpu, cpu_all_ms=cpu * 2, memory_mb=50.0 + number, connections=connections, resumed=0,
+        p50_ms=p50, p99_ms=p50 * 2, ttfb_p50_ms=p50, ttfb_p99_ms=p50, cpu_ms=cpu, cpu_all_ms=cpu * 2,
+        memory_mb=50.0 + number, connections=connections, resumed=0,
     )  # fmt: skip
 
 
