@@ -17,9 +17,9 @@ LOCK_FLAGS ?=
 PROGRAMS = import addons.worker, chainwatch.__main__, cli.main, control.__main__, sandbox.__main__, sandbox.chain.__main__
 LOCK = $(BIN)/uv pip compile --quiet --universal --python-version 3.12 --generate-hashes \
 	--no-emit-index-url --no-emit-find-links --no-header $(LOCK_FLAGS)
-# Real clients, for tests: the Python ones in an environment each, the npm ones together.
+# Real clients, for tests: the Python ones in an environment each, the npm ones together; and a real OpenID Connect provider, to sign in by.
 CLIENTS := .venv-clients
-PYTHON_CLIENTS := aider langchain llm pydantic-ai
+PYTHON_CLIENTS := aider langchain llm oidc pydantic-ai
 # From the root folder: uv would apply what pyproject.toml overrides for the gateway alone.
 CLIENT_UV := $(CURDIR)/$(BIN)/uv --directory /
 CLIENT_LOCKS := $(CURDIR)/tests/clients/requirements

@@ -56,7 +56,7 @@ def read_id_token(text: str, keys: Sequence[Claims], expected: Expected) -> Clai
             text, key, algorithms=[str(header["alg"])], audience=expected.client_id, issuer=expected.issuer, leeway=CLOCK_SECONDS_MAX,
             options={"require": REQUIRED_CLAIMS},
         )  # fmt: skip
-    except jwt.PyJWTError as error:
+    except (jwt.PyJWTError, ValueError, TypeError) as error:  # the others for texts and keys that are no such things
         raise NotBelieved(f"ID token: {error}") from error
     _require_one_party(claims, expected.client_id)
     if not _same(claims.get("nonce"), expected.nonce):
