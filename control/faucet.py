@@ -12,7 +12,7 @@ from pydantic import Field, StringConstraints
 from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
 
-from control.context import context_of
+from control.context import ControlContext, context_of
 from control.errors import RETRY_SECONDS, ApiError
 from control.openapi import Endpoint
 from control.reading import read_body
@@ -48,10 +48,19 @@ async def give(request: Request) -> Response:
     wish = await read_body(request, FaucetRequest)
     if (wish.deposit_code is None) == (wish.wallet is None):
         raise _refused("deposit_code", "Give deposit_code or wallet, and not both.")
-    port = context_of(request).settings.sandbox.chain_port
+    return JSONResponse((await ask_faucet(context_of(request), wish)).model_dump())
+
+
+async def ask_faucet(context: ControlContext, wish: FaucetRequest) -> FaucetAnswer:
+    """Return what the simulated chain gave.
+
+    Raises:
+        ApiError: 400 where it does not give this, 503 where it does not answer.
+    """
+    port = context.settings.sandbox.chain_port
     status, body = await asyncio.to_thread(_ask_chain, f"http://127.0.0.1:{port}/_sandbox/faucet", wish.model_dump(exclude_none=True))
     if status == 200:
-        return JSONResponse(FaucetAnswer.model_validate(body).model_dump())
+        return FaucetAnswer.model_validate(body)
     fault = body.get("error", {})
     raise _refused(str(fault.get("field", "body")), str(fault.get("message", "The faucet did not take this.")))
 

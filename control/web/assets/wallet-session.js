@@ -28,17 +28,14 @@ export class WalletSession {
   #changed;
   #stopListening = () => {};
 
-  // `changed` is called with this session whenever its addresses change by the wallet's doing.
-  constructor(wallet, chain, changed) {
+  // `name` is the wallet's as it is shown; `changed` is called whenever its addresses change by the wallet's own doing.
+  constructor(wallet, name, chain, changed) {
     this.#wallet = wallet;
+    this.name = name;
     this.#chain = chain;
     this.#changed = changed;
     this.accounts = [];
     this.account = null;
-  }
-
-  get name() {
-    return this.#wallet.name;
   }
 
   // Asks the wallet for its addresses. `silent` asks only a wallet that has allowed this page before, and opens no window.
@@ -101,7 +98,7 @@ export class WalletSession {
     const stop = this.#wallet.features[EVENTS]?.on("change", (properties) => {
       if (!properties.accounts) return;
       this.#take(properties.accounts);
-      this.#changed(this);
+      this.#changed();
     });
     this.#stopListening = stop ?? (() => {});
   }
