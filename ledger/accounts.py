@@ -23,6 +23,7 @@ __all__ = ["Account", "Accounts", "Credit", "KeyReused", "NewAccount", "Token"]
 
 LIST_MAX: Final = 1000
 TOKENS_ACTIVE_MAX: Final = 200  # of one account: all of them are fields of one key in Redis
+RECENT_MAX: Final = TOKENS_ACTIVE_MAX + 50
 _DEPOSIT_CODE = re.compile(r"[0-9A-F]{16}")
 _TIER = re.compile(r"[a-z0-9][a-z0-9_-]{0,39}")
 _CREDIT_KEY = re.compile(r"[\x21-\x7e]{1,200}")
@@ -173,6 +174,24 @@ class Accounts(AccountChanges):
         async with journal_answers():
             rows = await self._pool.fetch(SQL["list_tokens"], account.id)
         return [Token(**dict(row)) for row in rows]
+
+    async def recent_tokens(self, account: Account) -> Sequence[Token]:
+        """Return the tokens that work, oldest first, and then some that were revoked, the latest first."""
+        async with journal_answers():
+            rows = await self._pool.fetch(SQL["recent_tokens"], account.id, RECENT_MAX)
+        return [Token(**dict(row)) for row in rows]
+
+    async def find_token(self, account: Account, token_id: str) -> Token:
+        """Return a token of the account that works.
+
+        Raises:
+            UnknownToken: there is none with this id.
+        """
+        async with journal_answers():
+            row = await self._pool.fetchrow(SQL["find_token"], account.id, token_id)
+        if row is None:
+            raise UnknownToken(token_id)
+        return Token(**dict(row))
 
     async def _by(self, query: str, value: object) -> Account:
         async with journal_answers():

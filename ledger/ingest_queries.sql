@@ -16,6 +16,10 @@ SELECT count(*) FROM ingest_keys WHERE account_id = $1 AND revoked_at IS NULL;
 -- name: list_keys
 SELECT key_id, account_id, name, prefix, created_at, last_used_at, revoked_at FROM ingest_keys WHERE account_id = $1 ORDER BY created_at, key_id;
 
+-- name: recent_keys
+SELECT key_id, account_id, name, prefix, created_at, last_used_at, revoked_at FROM ingest_keys
+WHERE account_id = $1 ORDER BY revoked_at DESC NULLS FIRST, created_at, key_id LIMIT $2;
+
 -- name: find_key
 SELECT key_id, account_id, name, prefix, created_at, last_used_at, revoked_at FROM ingest_keys WHERE key_id = $1;
 

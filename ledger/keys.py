@@ -2,6 +2,7 @@
 
 import re
 import secrets
+from collections.abc import Sequence
 from typing import Final
 
 from ledger.account_changes import AccountChanges
@@ -19,6 +20,7 @@ __all__ = ["IngestKey", "KeyRow", "Keys", "NewKey", "mint_key", "parse_key"]
 KEY_PREFIX: Final = "plutus_sk_"
 SHOWN_CHARACTERS: Final = 4  # of the secret, so that a person can tell keys apart
 ACTIVE_MAX: Final = 200
+RECENT_MAX: Final = ACTIVE_MAX + 50
 _KEY = re.compile(KEY_PREFIX + r"([0-9a-hjkmnp-tv-z]{1,13})_([A-Za-z0-9_-]{43})")
 
 
@@ -72,6 +74,12 @@ class Keys(AccountChanges):
         """Return all keys of an account, oldest first."""
         async with journal_answers():
             rows = await self._pool.fetch(SQL["list_keys"], account.id)
+        return [KeyRow(**dict(row)) for row in rows]
+
+    async def recent(self, account: Account) -> Sequence[KeyRow]:
+        """Return the keys that work, oldest first, and then some that were revoked, the latest first."""
+        async with journal_answers():
+            rows = await self._pool.fetch(SQL["recent_keys"], account.id, RECENT_MAX)
         return [KeyRow(**dict(row)) for row in rows]
 
     async def find(self, key_id: str) -> KeyRow:

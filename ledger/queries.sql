@@ -123,6 +123,14 @@ SELECT EXISTS (SELECT FROM tokens WHERE account_id = $1 AND token_id <> $2 AND s
 -- name: list_tokens
 SELECT token_id, account_id, digest, name, scope, hint, created_at, revoked_at FROM tokens WHERE account_id = $1 ORDER BY created_at, token_id;
 
+-- name: recent_tokens
+SELECT token_id, account_id, digest, name, scope, hint, created_at, revoked_at FROM tokens
+WHERE account_id = $1 ORDER BY revoked_at DESC NULLS FIRST, created_at, token_id LIMIT $2;
+
+-- name: find_token
+SELECT token_id, account_id, digest, name, scope, hint, created_at, revoked_at FROM tokens
+WHERE account_id = $1 AND token_id = $2 AND revoked_at IS NULL;
+
 -- name: rebuild_accounts
 -- Recently active accounts first, so that what is running finds its balance soonest.
 SELECT id, balance, n, statement_balance, charged, status, line, tier, public_id, funded FROM accounts WHERE shard = $1 ORDER BY active_at DESC, id;
