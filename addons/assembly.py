@@ -10,6 +10,7 @@ from pathlib import Path
 
 import certifi
 
+from addons.activity import activity
 from addons.admission import Admission
 from addons.answers import Answers
 from addons.background import Background
@@ -73,10 +74,11 @@ async def assemble(settings: Settings, card: RateCard) -> AsyncIterator[Assembly
     meeting = assembly.background.start(_meet_journal(pool, assembly.settler, card), name="journal")
     await asyncio.wait({meeting}, timeout=START_SECONDS_MAX)  # a database that hangs also hangs the cancelling of a question
     renewing = asyncio.create_task(assembly.settler.run(), name="settler")
+    flushing = asyncio.create_task(activity.keep_flushing(balances), name="activity")
     try:
         yield assembly
     finally:
-        await _close(assembly, renewing)
+        await _close(assembly, renewing, flushing)
         with contextlib.suppress(TimeoutError, OSError):
             async with asyncio.timeout(CLOSE_SECONDS_MAX):
                 await redis.aclose()
@@ -103,11 +105,13 @@ async def _meet_journal(pool: Pool, settler: Settler, card: RateCard) -> None:
         log.warning("journal_not_there_yet", reason=str(error) or type(error).__name__)
 
 
-async def _close(assembly: Assembly, renewing: "asyncio.Task[None]") -> None:
+async def _close(assembly: Assembly, *tasks: "asyncio.Task[None]") -> None:
     await assembly.background.finish(CLOSE_SECONDS_MAX)
-    renewing.cancel()
-    with contextlib.suppress(asyncio.CancelledError):
-        await renewing
+    for task in tasks:
+        task.cancel()
+    for task in tasks:
+        with contextlib.suppress(asyncio.CancelledError):
+            await task
     try:
         assembly.settler.close()
     except (OSError, LedgerError):

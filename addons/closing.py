@@ -2,6 +2,7 @@
 
 import time
 
+from addons.activity import activity
 from addons.exchange import Exchange, Kind
 from telemetry import metrics
 from telemetry.logs import log, log_figures, redact_text
@@ -21,6 +22,7 @@ def close(exchange: Exchange) -> None:
     if exchange.kind is Kind.CONTROL:
         return
     seconds = time.monotonic() - exchange.started
+    activity.note(exchange, seconds)
     provider, model = exchange.provider or "none", exchange.rate.model if exchange.rate else "none"
     tallies.count(metrics.labelled(metrics.requests_total, provider, model, str(exchange.status or "none")))
     if exchange.provider is not None:

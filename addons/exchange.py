@@ -49,6 +49,7 @@ class Exchange:
     def __init__(self, *, request_id: RequestId, client_id: str, budget: BodyBudget, settings: GatewaySettings) -> None:
         self.request_id, self.client_id = request_id, client_id
         self._budget, self._settings, self._body_bytes = budget, settings, 0
+        self.client_family = ""
         self.started, self.started_at = time.monotonic(), time.time_ns() // 1_000_000
         # What the request is and owns.
         self.kind = Kind.LOCAL

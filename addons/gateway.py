@@ -12,6 +12,7 @@ from addons.admission import Admission, Forwarding, Refused, refusal_of
 from addons.answers import Answers
 from addons.background import Background
 from addons.budget import BodyBudget
+from addons.client_families import family_of
 from addons.closing import close
 from addons.conduct import BODY, CONDUCT
 from addons.control_relay import ControlRelay
@@ -148,6 +149,7 @@ class Gateway:
     def _open(self, flow: http.HTTPFlow) -> Exchange:
         exchange = Exchange(request_id=new_request_id(), client_id=flow.client_conn.id, budget=self._budget, settings=self._settings)
         exchange.stream = flow.metadata.get("level5.stream")
+        exchange.client_family = family_of(flow.request.headers)
         exchange.http10 = flow.request.http_version == "HTTP/1.0"
         exchange.watch = Watch(lambda reason: self.links.interrupt(exchange, reason))
         flow.metadata[CONDUCT] = exchange

@@ -36,9 +36,9 @@ class Outcome(IntEnum):
 
 
 _BUCKETS: Final = len(LATENCY_BOUNDS_MS) + 1
-_LATENCY: Final = len(Outcome)
-_FIRST_BYTE: Final = _LATENCY + _BUCKETS
-SIZE: Final = _FIRST_BYTE + _BUCKETS
+LATENCY_PLACE: Final = len(Outcome)  # where the counters of whole answers' times begin
+FIRST_BYTE_PLACE: Final = LATENCY_PLACE + _BUCKETS
+SIZE: Final = FIRST_BYTE_PLACE + _BUCKETS
 _ENTRY: Final = re.compile(r"([A-Za-z])(\d{1,15})")
 
 
@@ -81,7 +81,7 @@ class Tally:
     @property
     def requests(self) -> int:
         """How many requests there were."""
-        return sum(self.counters[:_LATENCY])
+        return sum(self.counters[:LATENCY_PLACE])
 
     @property
     def errors(self) -> int:
@@ -91,12 +91,12 @@ class Tally:
     @property
     def latency(self) -> Histogram:
         """From the request's head to the end of its answer, of those that a provider answered."""
-        return Histogram(self.counters[_LATENCY:_FIRST_BYTE])
+        return Histogram(self.counters[LATENCY_PLACE:FIRST_BYTE_PLACE])
 
     @property
     def first_byte(self) -> Histogram:
         """From the request's head to the head of its answer."""
-        return Histogram(self.counters[_FIRST_BYTE:])
+        return Histogram(self.counters[FIRST_BYTE_PLACE:])
 
     def __add__(self, other: "Tally") -> "Tally":
         """Return both together."""
@@ -116,23 +116,6 @@ class Tally:
 def text_of(counters: Sequence[int]) -> str:
     """Return the text form of counters: a letter for its place before each that is not 0."""
     return "".join(f"{letter}{count}" for letter, count in zip(ascii_letters, counters, strict=False) if count)
-
-
-def latency_place(milliseconds: int) -> int:
-    """Return the place of a whole answer's time among the counters."""
-    return _LATENCY + _bucket(milliseconds)
-
-
-def first_byte_place(milliseconds: int) -> int:
-    """Return the place of a first byte's time among the counters."""
-    return _FIRST_BYTE + _bucket(milliseconds)
-
-
-def _bucket(milliseconds: int) -> int:
-    for place, bound in enumerate(LATENCY_BOUNDS_MS):
-        if milliseconds <= bound:
-            return place
-    return len(LATENCY_BOUNDS_MS)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

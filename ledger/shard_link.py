@@ -31,8 +31,8 @@ log = structlog.get_logger("ledger")
 RETRY_AFTER_SECONDS = (0.02, 0.1)
 MEMORY_SHARE_MAX_PERCENT = 75
 MEMORY_SAMPLE_SECONDS = 1.0
-# These two run on a shard that is closed or missing; all others are spliced with the prelude.
-WITHOUT_PRELUDE = frozenset({"open_shard", "close_shard"})
+# These run on a shard that is closed or missing; all others are spliced with the prelude.
+WITHOUT_PRELUDE = frozenset({"open_shard", "close_shard", "add_activity"})
 
 META_FIELDS = ("epoch", "state", "seq", "due_seq", "posted", "instance", "mode")
 
