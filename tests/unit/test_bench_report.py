@@ -5,10 +5,12 @@ from pathlib import Path
 import pytest
 
 from bench.charts import Line, draw_lines
+from bench.hot_spots import own_and_inclusive, read_stacks
 from bench.marks import marks, marks_table
 from bench.page import replace_section, write_page
 from bench.processes import BenchError
 from bench.report import Figures, Sample, as_table, sum_up
+from bench.soak import TRACKED, Look, find_faults, write_section
 
 PLAIN = {"asked": 10, "done": 10, "not_200": 0, "last_refusal": 0, "rps": 100.0}
 
@@ -93,3 +95,34 @@ def test_a_line_may_be_flat_at_zero_or_have_no_point() -> None:
     picture = draw_lines([Line(title="holds", points=((0, 0), (60, 0))), Line(title="none", points=())], title="a soak")
 
     assert picture.count("<polyline") == 2
+
+
+def look(seconds: float, *, worker_mb: float, keys: float = 10) -> Look:
+    return Look(
+        seconds=seconds, requests=seconds, worker_mb=worker_mb, open_files=9, tasks=5, holds=1, provider_connections=2, keys=keys, remembered=seconds,
+        valkey_mb=seconds, others_mb=100,
+    )  # fmt: skip
+
+
+def test_what_grows_from_the_second_quarter_to_the_last_is_a_fault_and_what_is_to_be_kept_is_none() -> None:
+    flat = [look(second, worker_mb=100 + second % 3) for second in range(100)]
+    leaking = [look(second, worker_mb=100 + second / 5) for second in range(100)]
+
+    assert find_faults(flat) == []
+    assert find_faults(leaking) == ["memory of the worker, MB: grew from 107.5 to 117.4"]
+
+
+def test_the_soaks_section_shows_every_figure_with_its_chart(tmp_path: Path) -> None:
+    page = tmp_path / "performance.md"
+    page.write_text("<!-- soak: begin -->\n<!-- soak: end -->\n")
+
+    write_section(page, [look(second, worker_mb=100) for second in range(100)], answered=1000, faults=[])
+
+    assert "| tasks of the worker | 5.0 | 5.0 |" in page.read_text()
+    assert (tmp_path / "performance" / "soak.svg").read_text().count("<polyline") == len(TRACKED)
+
+
+def test_collapsed_stacks_become_shares_of_functions_without_their_machine() -> None:
+    stacks = read_stacks("run (/x/lib/python3.13/asyncio/events.py);feed (/x/addons/driver.py) 3\nrun (/x/lib/python3.13/asyncio/events.py) 1\n")
+
+    assert own_and_inclusive(stacks) == [("feed (/x/addons/driver.py)", 75.0, 75.0), ("run (asyncio/events.py)", 25.0, 100.0)]
