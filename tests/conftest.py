@@ -6,6 +6,7 @@ import shutil
 import tempfile
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import asyncpg
 import pytest
@@ -14,6 +15,18 @@ import structlog
 from cli.embedded import EmbeddedPostgres, EmbeddedValkey, choose_service_user, own_folder, prepare_home
 from ledger.migrate import migrate
 from telemetry import logs
+from tests import distribution
+from tests.fakes.appliance import Appliance, appliance
+
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> object | None:
+    return distribution.make_scheduler(config, log)
+
+
+@pytest.hookimpl(trylast=True)
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    items[:] = [items[place] for place in distribution.longest_first([item.nodeid for item in items])]
 
 
 @pytest.fixture(autouse=True)
@@ -102,3 +115,11 @@ def valkey_server(store_home: Path) -> Iterator[EmbeddedValkey]:
 def redis_url(valkey_server: EmbeddedValkey) -> str:
     """The URL of this test's Valkey."""
     return valkey_server.url
+
+
+@pytest.fixture(scope="session")
+def running(store_home: Path) -> Iterator[Appliance]:
+    """One appliance for all tests that do it no harm, each with accounts of its own. Their files are named in `tests.distribution`."""
+    with appliance(store_home, workers=1, LEVEL5_INGEST__RATE_PER_MINUTE="0") as made:
+        yield made
+        made.verify()

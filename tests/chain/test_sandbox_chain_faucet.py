@@ -11,7 +11,7 @@ import pytest_asyncio
 from cli.embedded import EmbeddedPostgres
 from sandbox.chain import instructions
 from sandbox.chain.faucet import Payment, pay
-from tests.fakes.appliance import CLIENT, Appliance, appliance, free_ports
+from tests.fakes.appliance import CLIENT, Appliance, free_ports
 from tests.fakes.chain import USDC, VAULT, open_chain
 from tests.fakes.control import Control, control_settings, own_stores, prepare_stores, running_control
 
@@ -69,12 +69,6 @@ async def test_a_chain_that_does_not_answer_is_said_so(stores: tuple[str, str]) 
 
 async def give(control: Control, body: dict[str, Any]) -> httpx.Response:
     return await control.client.post("/sandbox/faucet", json=body)
-
-
-@pytest.fixture(scope="module")
-def running(store_home: Path) -> AsyncIterator[Appliance]:
-    with appliance(store_home, workers=1) as made:
-        yield made
 
 
 def test_the_appliance_runs_the_chain_and_the_gateway_leads_to_its_faucet(running: Appliance) -> None:

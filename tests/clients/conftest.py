@@ -15,11 +15,12 @@ import pytest
 from config.clients.catalogue import default_model
 from config.clients.connection import Connection, Door, Provider
 from config.clients.recipes import Recipe
-from tests.fakes.appliance import CLIENT, Account, Appliance, appliance
+from tests.fakes.appliance import CLIENT, Account, Appliance
 
 INSTALLED = Path(__file__).parents[2] / ".venv-clients"
 DRIVERS = Path(__file__).parent / "drivers"
 SETTLE_SECONDS_MAX = 30.0
+LOG_SECONDS_MAX = 10.0
 TURN_SECONDS_MAX = 100.0
 GREETING = "Hello from the Level5 sandbox."
 KINDS = {"input": "input_per_1m", "output": "output_per_1m", "cache_read": "cache_read_per_1m", "cache_write_5m": "cache_write_per_1m"}
@@ -86,6 +87,13 @@ class House:
         lines = [json.loads(line) for log in self.logs() for line in log.read_text().splitlines() if '"request_refused"' in line]
         return sum(1 for line in lines if line["status"] == 402) - self.refused_before
 
+    def require_refusals(self, count: int) -> None:
+        """Fail unless so many requests of this test were refused for want of money; their lines are written a moment later."""
+        deadline = time.monotonic() + LOG_SECONDS_MAX
+        while self.refusals() < count and time.monotonic() < deadline:
+            time.sleep(0.02)
+        assert self.refusals() == count
+
     def logs(self) -> list[Path]:
         return sorted((self.appliance.home / "sandbox" / "logs").glob("gateway*"))
 
@@ -126,20 +134,19 @@ class House:
 
 
 @pytest.fixture(scope="session")
-def running_house(store_home: Path) -> Iterator[House]:
-    with appliance(store_home, workers=1) as made:
-        certificate = store_home / "ca.pem"
-        answer = CLIENT.get(f"{made.url}/ca.pem")
-        if answer.status_code == 200:
-            certificate.write_text(answer.text)
-        pricing = CLIENT.get(f"{made.url}/v1/pricing").raise_for_status().json()["pricing"]
-        house = House(appliance=made, certificate=certificate, pricing=pricing, empty=made.register(), funded=made.register("50"))
-        yield house
-        made.verify()
-        written = "".join(log.read_text() for log in house.logs())
-        assert '"request_settled"' in written or not house.seen
-        assert house.funded.api_token not in written
-        assert house.empty.api_token not in written
+def running_house(running: Appliance, store_home: Path) -> Iterator[House]:
+    certificate = store_home / "ca.pem"
+    answer = CLIENT.get(f"{running.url}/ca.pem")
+    if answer.status_code == 200:
+        certificate.write_text(answer.text)
+    pricing = CLIENT.get(f"{running.url}/v1/pricing").raise_for_status().json()["pricing"]
+    house = House(appliance=running, certificate=certificate, pricing=pricing, empty=running.register(), funded=running.register("50"))
+    yield house
+    running.verify()
+    written = "".join(log.read_text() for log in house.logs())
+    assert '"request_settled"' in written or not house.seen
+    assert house.funded.api_token not in written
+    assert house.empty.api_token not in written
 
 
 @pytest.fixture

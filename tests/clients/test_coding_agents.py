@@ -67,7 +67,7 @@ def test_an_empty_account_is_told_what_is_missing(house: House, agent: Agent, tu
 
     assert done.code == 1, done.shown
     house.require_told_what_is_missing(done.shown)
-    assert house.refusals() == agent.tries_when_empty
+    house.require_refusals(agent.tries_when_empty)
     house.require_exact_charges(upstream_calls=0)
 
 

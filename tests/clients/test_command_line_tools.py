@@ -58,7 +58,7 @@ def test_llm_shows_that_the_balance_is_used_up(house: House, home: UserHome, doo
 
     assert done.code == 1
     house.require_told_what_is_missing(done.shown)
-    assert house.refusals() == 1
+    house.require_refusals(1)
     house.require_exact_charges(upstream_calls=0)
 
 
@@ -115,7 +115,7 @@ def test_aider_shows_that_the_balance_is_used_up_with_each_of_its_tries(house: H
 
     house.require_told_what_is_missing(done.shown)
     assert "Retrying" in done.shown
-    assert house.refusals() == 9
+    house.require_refusals(9)
     house.require_exact_charges(upstream_calls=0)
 
 

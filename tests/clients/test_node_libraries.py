@@ -101,7 +101,7 @@ def test_an_empty_account_is_told_so_at_once(house: House, door: Door, library: 
 
     assert turn.error is not None
     house.require_told_what_is_missing(turn.error)
-    assert house.refusals() == 1
+    house.require_refusals(1)
     house.require_exact_charges(upstream_calls=0)
 
 

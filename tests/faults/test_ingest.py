@@ -8,23 +8,14 @@ import threading
 import time
 from collections.abc import Iterator
 from dataclasses import dataclass, field
-from pathlib import Path
 
 import httpx
 import pytest
 
-from tests.fakes.appliance import Account, Appliance, appliance
+from tests.fakes.appliance import Account, Appliance
 from tests.faults.test_stores_lost import eventually
 
 COST = 7  # microunits
-SETTINGS = {"LEVEL5_INGEST__RATE_PER_MINUTE": "0", "LEVEL5_TIERS__FREE__TRACKED_TOKENS": "0"}
-
-
-@pytest.fixture(scope="module")
-def reported_to(store_home: Path) -> Iterator[Appliance]:
-    """One appliance that all tests of this module harm, each leaving it healed."""
-    with appliance(store_home, **SETTINGS) as made:
-        yield made
 
 
 @dataclass
@@ -99,11 +90,11 @@ def compare(crowd: Crowd) -> None:
 
 
 @pytest.mark.parametrize("part", ["-m control", "poster", "bin/postgres", "valkey-server"])
-def test_what_was_acknowledged_is_recorded_once_when_a_process_is_killed(reported_to: Appliance, part: str) -> None:
-    with crowd_reporting(reported_to):
+def test_what_was_acknowledged_is_recorded_once_when_a_process_is_killed(victim: Appliance, part: str) -> None:
+    with crowd_reporting(victim):
         for _ in range(2):
-            pids = reported_to.pids(part)
-            assert pids, f"nothing runs as {part}: {reported_to.processes()}"
+            pids = victim.pids(part)
+            assert pids, f"nothing runs as {part}: {victim.processes()}"
             for pid in pids:
                 with contextlib.suppress(ProcessLookupError):
                     os.kill(pid, signal.SIGKILL)

@@ -38,22 +38,23 @@ def test_a_worker_killed_in_mid_stream_is_replaced_and_its_holds_end(victim: App
     victim.verify()
 
 
-def test_a_worker_that_slept_past_its_deadline_settles_exactly_once(store_home: Path) -> None:
-    with appliance(store_home, workers=1, LEVEL5_LEDGER__HOLD_TTL_SECONDS="3") as one:
-        account = one.register("1")
-        [worker] = one.pids("addons.worker")
-        with streamed(one, account, "input=1000 output=100 events=40 delay_ms=100") as pieces:
-            next(pieces)
-            time.sleep(1.5)
+def test_a_worker_that_slept_past_its_deadline_settles_exactly_once(victim: Appliance) -> None:
+    account = victim.register("1")
+    workers = victim.pids("addons.worker")
+    with streamed(victim, account, "input=1000 output=100 events=40 delay_ms=100") as pieces:
+        next(pieces)
+        time.sleep(1.5)
+        for worker in workers:
             os.kill(worker, signal.SIGSTOP)
-            time.sleep(5)
+        time.sleep(5)
+        for worker in workers:
             os.kill(worker, signal.SIGCONT)
-            for _ in pieces:
-                pass
+        for _ in pieces:
+            pass
 
-        eventually(lambda: spent(one, account, 1_000_000) == charge_by_hand(1000, 100))
-        eventually(lambda: one.balance(account)["held"] == 0)
-        one.verify()
+    eventually(lambda: spent(victim, account, 1_000_000) == charge_by_hand(1000, 100))
+    eventually(lambda: victim.balance(account)["held"] == 0)
+    victim.verify()
 
 
 def test_a_killed_poster_is_replaced_and_goes_on_where_it_was(victim: Appliance) -> None:
@@ -70,22 +71,21 @@ def test_a_killed_poster_is_replaced_and_goes_on_where_it_was(victim: Appliance)
     victim.verify()
 
 
-def test_nothing_stays_behind_however_the_supervisor_ends(store_home: Path) -> None:
-    with appliance(store_home) as made:
-        account = made.register("1")
-        for served, how in enumerate((signal.SIGINT, signal.SIGTERM, signal.SIGKILL), start=1):
-            assert call(made, account, "input=10 output=10").status_code == 200
-            below = made.processes()
+@pytest.mark.parametrize("how", [signal.SIGINT, signal.SIGTERM, signal.SIGKILL], ids=lambda how: how.name)
+def test_nothing_stays_behind_however_the_supervisor_ends(victim: Appliance, how: signal.Signals) -> None:
+    account = victim.register("1")
+    assert call(victim, account, "input=10 output=10").status_code == 200
+    below = victim.processes()
 
-            made.stop(how)
+    victim.stop(how)
 
-            eventually(lambda below=below: not any(is_running(pid) for pid in below))
-            for port in (made.gateway_port, made.control_port, made.metrics_port, made.provider_port):
-                with socket.socket() as probe:
-                    assert probe.connect_ex(("127.0.0.1", port)) != 0
-            made.start()
-            assert made.balance(account)["usdc_balance"] == 1_000_000 - served * charge_by_hand(10, 10)
-            made.verify()
+    eventually(lambda: not any(is_running(pid) for pid in below))
+    for port in (victim.gateway_port, victim.control_port, victim.metrics_port, victim.provider_port):
+        with socket.socket() as probe:
+            assert probe.connect_ex(("127.0.0.1", port)) != 0
+    victim.start()
+    assert victim.balance(account)["usdc_balance"] == 1_000_000 - charge_by_hand(10, 10)
+    victim.verify()
 
 
 def is_running(pid: int) -> bool:
@@ -95,14 +95,14 @@ def is_running(pid: int) -> bool:
         return False
 
 
-def test_a_second_appliance_on_the_same_home_is_refused(running: Appliance) -> None:
+def test_a_second_appliance_on_the_same_home_is_refused(victim: Appliance) -> None:
     second = subprocess.run(
-        [sys.executable, "-m", "cli.main", "up", "--sandbox"], env=running.environment, capture_output=True, text=True, timeout=60, stdin=subprocess.DEVNULL
+        [sys.executable, "-m", "cli.main", "up", "--sandbox"], env=victim.environment, capture_output=True, text=True, timeout=60, stdin=subprocess.DEVNULL
     )
 
     assert second.returncode != 0
     assert "already" in (second.stdout + second.stderr)
-    assert httpx.get(f"{running.url}/health", timeout=10).status_code == 200
+    assert httpx.get(f"{victim.url}/health", timeout=10).status_code == 200
 
 
 def test_a_sandbox_on_the_stores_of_a_real_appliance_is_refused(store_home: Path, database_url: str, redis_url: str) -> None:

@@ -2,7 +2,6 @@
 
 import json
 import os
-from collections.abc import Iterator
 from pathlib import Path
 
 import httpx
@@ -11,12 +10,6 @@ import redis
 
 from tests.fakes.appliance import Appliance, appliance
 from tests.fakes.terminal import Terminal
-
-
-@pytest.fixture(scope="module")
-def running(store_home: Path) -> Iterator[Appliance]:
-    with appliance(store_home, workers=1) as made:
-        yield made
 
 
 @pytest.fixture
@@ -101,6 +94,9 @@ def test_a_token_is_made_listed_without_its_secret_and_revoked(running: Applianc
     terminal.run("tokens", "revoke", second["token_id"])
 
     assert terminal.ask("tokens", "list", str(made["id"]))[1]["revoked_at"] is not None
+
+    to_look = terminal.ask("tokens", "create", str(made["id"]), "--read-only")
+    assert terminal.ask("tokens", "list", str(made["id"]))[2]["scope"] == to_look["scope"] == "read_only"
     answer = httpx.post(f"{running.url}/proxy/{second['api_token']}/v1/messages", json={}, timeout=30)
     assert answer.status_code == 401
     assert httpx.get(f"{running.url}/proxy/{made['api_token']}/balance", timeout=30).json()["is_active"] is True

@@ -3,9 +3,8 @@
 import asyncio
 import base64
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from hashlib import sha256
-from pathlib import Path
 from typing import Any
 
 import httpx
@@ -18,17 +17,11 @@ from ledger.deposit_values import VaultFigures
 from ledger.deposits import Deposits
 from ledger.journal import open_pool
 from ledger.redis_client import connect_redis
-from tests.fakes.appliance import Account, Appliance, appliance
+from tests.fakes.appliance import Account, Appliance
 from tests.fakes.wallet import Wallet
 
 USDC = 1_000_000
 QUESTION = {"model": "claude-sonnet-4-6", "max_tokens": 16, "messages": [{"role": "user", "content": "Hello"}]}
-
-
-@pytest.fixture(scope="module")
-def running(store_home: Path) -> Iterator[Appliance]:
-    with appliance(store_home, workers=1) as made:
-        yield made
 
 
 @pytest.fixture(scope="module")

@@ -1,7 +1,6 @@
 """What is said of a Redis that could lose or evict balances."""
 
 import asyncio
-import socket
 import tempfile
 from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
@@ -15,6 +14,7 @@ from ledger.balances import Balances, connect_redis
 from ledger.durability import durability_findings
 from ledger.entries import AccountId
 from ledger.errors import BalanceUnavailable
+from tests.fakes.appliance import free_ports
 
 
 @pytest.fixture
@@ -79,11 +79,9 @@ async def test_a_primary_with_replicas_must_wait_for_one(redis: Redis, monkeypat
 @pytest.fixture
 def replicated(store_home: Path) -> Iterator[tuple[EmbeddedValkey, EmbeddedValkey]]:
     """A primary and its replica."""
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port = str(probe.getsockname()[1])
+    port = str(free_ports(1)[0])
     servers = []
-    for options in (("--port", port, "--bind", "127.0.0.1"), ("--replicaof", f"127.0.0.1 {port}")):
+    for options in (("--port", port, "--bind", "127.0.0.1", "--repl-diskless-sync-delay", "0"), ("--replicaof", f"127.0.0.1 {port}")):
         home = own_folder(Path(tempfile.mkdtemp(prefix="vr-", dir=store_home)), None, mode=0o711)
         servers.append(EmbeddedValkey(home, user=choose_service_user(), options=options))
         servers[-1].start()

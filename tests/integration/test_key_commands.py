@@ -1,20 +1,10 @@
 """`plutus keys …` and `level5 keys …` on a running appliance."""
 
 import re
-from collections.abc import Iterator
-from pathlib import Path
 
-import pytest
-
-from tests.fakes.appliance import CLIENT, Appliance, appliance
+from tests.fakes.appliance import CLIENT, Appliance
 
 EVENT = {"provider": "p", "cost_usd": 0}
-
-
-@pytest.fixture(scope="module")
-def running(store_home: Path) -> Iterator[Appliance]:
-    with appliance(store_home, workers=1) as started:
-        yield started
 
 
 def report(running: Appliance, secret: str) -> int:

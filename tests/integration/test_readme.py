@@ -3,21 +3,13 @@
 import re
 import subprocess
 import sys
-from collections.abc import Iterator
 from pathlib import Path
 
 import httpx
-import pytest
 
-from tests.fakes.appliance import Appliance, appliance
+from tests.fakes.appliance import Appliance
 
 README = Path(__file__).parents[2] / "README.md"
-
-
-@pytest.fixture(scope="module")
-def running(store_home: Path) -> Iterator[Appliance]:
-    with appliance(store_home, workers=1) as made:
-        yield made
 
 
 def test_the_program_that_pays_by_wallet_is_credited(running: Appliance, tmp_path: Path) -> None:

@@ -3,7 +3,6 @@
 import asyncio
 import contextlib
 import signal
-import socket
 import tempfile
 from collections.abc import AsyncIterator, Iterator
 from dataclasses import dataclass
@@ -16,6 +15,7 @@ from redis.exceptions import NoScriptError
 from cli.embedded import EmbeddedValkey, choose_service_user, own_folder
 from ledger.redis_client import BooksRedis, connect_redis
 from ledger.replicated_wire import GATHERED_MAX, ReplicatedWire
+from tests.fakes.appliance import free_ports
 
 
 @dataclass
@@ -30,11 +30,9 @@ class Pair:
 
 @pytest.fixture
 def servers(store_home: Path) -> Iterator[tuple[EmbeddedValkey, EmbeddedValkey]]:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port = str(probe.getsockname()[1])
+    port = str(free_ports(1)[0])
     made = []
-    for options in (("--port", port, "--bind", "127.0.0.1"), ("--replicaof", f"127.0.0.1 {port}")):
+    for options in (("--port", port, "--bind", "127.0.0.1", "--repl-diskless-sync-delay", "0"), ("--replicaof", f"127.0.0.1 {port}")):
         home = own_folder(Path(tempfile.mkdtemp(prefix="vw-", dir=store_home)), None, mode=0o711)
         made.append(EmbeddedValkey(home, user=choose_service_user(), options=options))
         made[-1].start()

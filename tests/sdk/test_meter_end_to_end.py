@@ -11,13 +11,7 @@ from typing import Any
 import pytest
 from plutus_agent import Meter, PlutusAuthError, PlutusError, track_anthropic, track_openai
 
-from tests.fakes.appliance import Appliance, appliance
-
-
-@pytest.fixture(scope="module")
-def running(store_home: Path) -> Iterator[Appliance]:
-    with appliance(store_home, LEVEL5_INGEST__RATE_PER_MINUTE="0") as started:
-        yield started
+from tests.fakes.appliance import Appliance
 
 
 @pytest.fixture(scope="module")
