@@ -4,6 +4,7 @@ from pathlib import Path
 
 import pytest
 
+import bench
 from bench.charts import Line, draw_lines
 from bench.hot_spots import own_and_inclusive, read_stacks
 from bench.marks import marks, marks_table
@@ -123,6 +124,7 @@ def test_the_soaks_section_shows_every_figure_with_its_chart(tmp_path: Path) -> 
 
 
 def test_collapsed_stacks_become_shares_of_functions_without_their_machine() -> None:
-    stacks = read_stacks("run (/x/lib/python3.13/asyncio/events.py);feed (/x/addons/driver.py) 3\nrun (/x/lib/python3.13/asyncio/events.py) 1\n")
+    ours = Path(bench.__file__).parent.parent / "addons" / "driver.py"
+    stacks = read_stacks(f"run (/x/lib/python3.13/asyncio/events.py);feed ({ours}) 3\nrun (/x/lib/python3.13/asyncio/events.py) 1\n")
 
-    assert own_and_inclusive(stacks) == [("feed (/x/addons/driver.py)", 75.0, 75.0), ("run (asyncio/events.py)", 25.0, 100.0)]
+    assert own_and_inclusive(stacks) == [("feed (addons/driver.py)", 75.0, 75.0), ("run (asyncio/events.py)", 25.0, 100.0)]
