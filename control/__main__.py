@@ -4,9 +4,11 @@ import asyncio
 import signal
 import sys
 from types import FrameType
+from typing import cast
 
 import uvicorn
 import uvloop
+from starlette.applications import Starlette
 
 from config.rate_card import RateCardError, load_rate_card
 from config.settings import Settings, SettingsError, load_settings
@@ -35,6 +37,11 @@ class Server(uvicorn.Server):
         await super().startup(sockets)  # type: ignore[arg-type]
         if self.started:
             get_log().info("control_ready", host=self.config.host, port=self.config.port)
+
+    async def shutdown(self, sockets: list[object] | None = None) -> None:  # type: ignore[override]  # as above
+        """Let open pages go, which would not leave by themselves, and then the rest."""
+        cast("Starlette", self.config.app).state.followers.close()
+        await super().shutdown(sockets)  # type: ignore[arg-type]
 
 
 async def serve(settings: Settings) -> None:

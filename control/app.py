@@ -18,6 +18,7 @@ from control.context import ControlContext
 from control.dashboard.connect_routes import CONNECT_ROUTES
 from control.dashboard.fund_routes import FUND_ROUTES
 from control.dashboard.key_routes import KEY_ROUTES
+from control.dashboard.live import Followers
 from control.dashboard.overview_routes import OVERVIEW_ROUTES
 from control.dashboard.transaction_routes import TRANSACTION_ROUTES
 from control.errors import ApiError
@@ -153,7 +154,6 @@ ROUTES: Final[tuple[tuple[Endpoint, Handler], ...]] = (
     *KEY_ROUTES,
     *CONSOLE_ROUTES,
     (Endpoint(path="/dashboard", summary="Where the accounts' pages are.", tag="pages", media_type="text/html"), pages.dashboard_door),
-    (Endpoint(path="/dashboard/{api_token}", summary="The account's page.", tag="pages", media_type="text/html"), pages.dashboard),
     (Endpoint(path="/pricing", summary="Prices for people.", tag="pages", media_type="text/html"), pages.price_page),
     (Endpoint(path="/.well-known/agent-service.json", summary="Service descriptor.", tag="descriptions"), descriptions.agent_service),
     (Endpoint(path="/SKILL.md", summary="Skill for agents.", tag="descriptions", media_type="text/markdown"), descriptions.skill),
@@ -174,6 +174,7 @@ def make_app(context: ControlContext) -> Starlette:
     )
     app.router.redirect_slashes = False
     app.state.context = context
+    app.state.followers = Followers()
     app.state.endpoints = [endpoint for endpoint, _ in routes]
     return app
 

@@ -6,8 +6,10 @@ from typing import Final
 
 from markupsafe import Markup
 
+from control.web.charts import share_bar
 from ledger.money import format_usdc
 
+DECIMALS: Final = 6
 DECIMALS_MIN: Final = 2
 MINUS: Final = "\N{MINUS SIGN}"
 THIN: Final = "\N{NARROW NO-BREAK SPACE}"
@@ -24,6 +26,18 @@ def usdc(amount: int) -> str:
     whole, decimals = format_usdc(abs(amount)).split(".")
     shown = decimals.rstrip("0").ljust(DECIMALS_MIN, "0")
     return f"{MINUS if amount < 0 else ''}{int(whole):,}.{shown}"
+
+
+def usdc_column(amount: int) -> Markup:
+    """Write microunits with all six decimals, so that the figures of a column stand below each other; zeros at the end are set back."""
+    shown = usdc(amount)
+    missing = DECIMALS - len(shown.partition(".")[2])
+    return Markup('{}<span class="zeros">{}</span>').format(shown, "0" * missing) if missing else Markup("{}").format(shown)
+
+
+def signed_usdc_column(amount: int) -> Markup:
+    """Write microunits as `usdc_column` does, with a sign before what is not zero."""
+    return Markup("{}{}").format("+" if amount > 0 else "", usdc_column(amount))
 
 
 def signed_usdc(amount: int) -> str:
@@ -105,6 +119,7 @@ def _utc(at: datetime | int) -> datetime:
 
 
 FILTERS: Final[dict[str, Callable[..., str]]] = {
-    "usdc": usdc, "signed_usdc": signed_usdc, "count": count, "compact": compact, "percent": percent, "moment": moment, "day": day, "ago": ago,
-    "duration": duration,
+    "usdc": usdc, "signed_usdc": signed_usdc, "usdc_column": usdc_column, "signed_usdc_column": signed_usdc_column,
+    "count": count, "compact": compact, "percent": percent, "moment": moment, "day": day, "ago": ago,
+    "duration": duration, "share_bar": share_bar,
 }  # fmt: skip

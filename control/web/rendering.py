@@ -34,6 +34,11 @@ def render(request: Request, template: str, *, title: str, status: int = 200, he
     return HTMLResponse(text, status, headers={"Content-Security-Policy": PAGE_POLICY, **(headers or {})})
 
 
+def render_part(template: str, **values: object) -> str:
+    """Return a piece of a page, for pages that are open already."""
+    return environment().get_template(template).render(**values)
+
+
 @lru_cache(maxsize=1)
 def environment() -> Environment:
     """Return what makes pages of templates, each of which is read once."""

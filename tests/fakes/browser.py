@@ -138,7 +138,8 @@ def assert_no_sideways_scrolling(page: Page, name: str) -> None:
         """() => {
             const limit = document.documentElement.clientWidth;
             if (document.documentElement.scrollWidth <= limit) return null;
-            const wide = [...document.querySelectorAll("body *")].filter((one) => one.getBoundingClientRect().right > limit + 1);
+            const out = (one) => one.getBoundingClientRect().right > limit + 1 || (one.clientWidth && one.scrollWidth > one.clientWidth + 1);
+            const wide = [...document.querySelectorAll("body *")].filter((one) => out(one) && !one.closest(".scroll, .clip"));
             return wide.slice(-3).map((one) => one.outerHTML.slice(0, 160)).join("\\n") || "something";
         }"""
     )
