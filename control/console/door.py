@@ -165,7 +165,7 @@ def require_console(console: Console) -> None:
         raise HTTPException(NOT_FOUND)
 
 
-async def note(request: Request, operator: Operator, action: str, **detail: object) -> None:
+async def note(request: Request, operator: Operator, action: str, /, **detail: object) -> None:
     """Note what is about to be done: nothing is done that could not be noted."""
     told = {"request_id": request.scope.get("level5.request_id"), "from": caller_network(request), "session": operator.session.id, **detail}
     await note_action(operator.context.pool, actor=operator.actor, action=action, detail=told)

@@ -2,7 +2,7 @@
 
 from typing import Final
 
-from control.console import accounts, sign_in
+from control.console import accounts, audit, money, overview, prices, sign_in, traffic
 from control.console.door import Handler, page
 from control.openapi import Endpoint
 from control.web.routing import PageRoute
@@ -17,7 +17,7 @@ def _act(path: str, handler: Handler, summary: str) -> PageRoute:
 
 
 CONSOLE_ROUTES: Final[tuple[PageRoute, ...]] = (
-    _page("/admin", accounts.list_accounts, "The console."),
+    _page("/admin", overview.show_overview, "The console."),
     _page("/admin/sign-in", sign_in.door, "How to sign in."),
     _page("/admin/oidc/start", sign_in.begin, "Leads to the issuer."),
     _page("/admin/oidc/callback", sign_in.come_back, "Where the issuer leads back to."),
@@ -35,4 +35,15 @@ CONSOLE_ROUTES: Final[tuple[PageRoute, ...]] = (
     _act("/admin/accounts/{public_id}/tier", accounts.set_tier, "Sets an account's tier."),
     _act("/admin/accounts/{public_id}/tokens/{token_id}/revoke", accounts.revoke_token, "Revokes an api_token."),
     _act("/admin/accounts/{public_id}/keys/{key_id}/revoke", accounts.revoke_key, "Revokes an ingest key."),
+    _page("/admin/money", money.show_money, "What the house owns and owes, and deposits."),
+    _act("/admin/deposits/{signature}/assign", money.assign, "Credits a deposit to an account."),
+    _act("/admin/money/resume", money.resume, "Credits deposits again."),
+    _page("/admin/traffic", traffic.show_traffic, "What was asked for and earned."),
+    _page("/admin/errors", traffic.show_errors, "What went wrong."),
+    _page("/admin/prices", prices.show_prices, "The rate card in force."),
+    _page("/admin/rate-cards", prices.list_cards, "All rate cards."),
+    _page("/admin/rate-cards/{card}", prices.show_card, "One rate card, and what it changed."),
+    _page("/admin/audit", audit.show_audit, "Who did what."),
+    _page("/admin/audit.csv", audit.export_audit, "The same for a spreadsheet."),
+    _page("/admin/sessions", audit.show_sessions, "Who is signed in."),
 )
