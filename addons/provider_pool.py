@@ -6,29 +6,44 @@ unasked, is closed; one that nobody needs for a while as well: a provider's own 
 
 import asyncio
 import ssl
+import time
+import weakref
 from collections import defaultdict, deque
+from collections.abc import Callable, Iterable
 from typing import Final
 
 import certifi
 
+from addons.circuit import Circuit
+from addons.resumption import ResumingContext, make_context
 from addons.wire import Wire
+from config.sections import is_loopback_host
 from telemetry import metrics
 from telemetry.tallies import tallies
 
 IDLE_SECONDS_MAX: Final = 20.0
-IDLE_MAX: Final = 64  # for each provider
+IDLE_MAX: Final = 512  # for each provider
+WARM_SECONDS_MAX: Final = 5.0
+SLOW_SECONDS: Final = 3.0  # a dial that is given up later than this has failed
 
 type ProviderKey = tuple[tuple[str, int], bool]  # its address, and whether with TLS
 
 
-class ProviderPool:
-    """The open connections of one worker. `trusted_ca` replaces the public authorities."""
+class CircuitOpen(OSError):
+    """The provider could not be reached several times in a row a moment ago; it was not tried."""
 
-    def __init__(self, trusted_ca: str | None = None) -> None:
-        self._trusted_ca = trusted_ca
-        self._context: ssl.SSLContext | None = None
+
+class ProviderPool:
+    """The open connections of one worker."""
+
+    def __init__(self, trusted_ca: str | None = None, *, spares: Callable[[str], bool] = is_loopback_host) -> None:
+        """`trusted_ca` replaces the public authorities. Hosts that `spares` knows are dialled each time: on this machine a refusal costs nothing."""
+        self._trusted_ca, self._spares = trusted_ca, spares
+        self._context: ResumingContext | None = None
         self._idle: defaultdict[ProviderKey, deque[Wire]] = defaultdict(deque)
         self._timers: dict[Wire, asyncio.TimerHandle] = {}
+        self._circuits: defaultdict[ProviderKey, Circuit] = defaultdict(Circuit)
+        self._fresh: weakref.WeakSet[Wire] = weakref.WeakSet()  # with TLS, whose session is not kept yet
 
     def take(self, key: ProviderKey) -> Wire | None:
         """Return the connection that was used last and is still open, None where a new one is needed."""
@@ -38,11 +53,15 @@ class ProviderPool:
             self._timers.pop(wire).cancel()
             if wire.is_open:
                 tallies.count(metrics.labelled(metrics.provider_connections_total, "reused"))
+                tallies.show(metrics.provider_connections_idle, len(self._timers))
                 return wire
         return None
 
     def give(self, key: ProviderKey, wire: Wire) -> None:
         """Keep a connection on which nothing is under way."""
+        if wire in self._fresh:
+            self._fresh.discard(wire)
+            self._tls().remember(key[0][0], wire.transport.get_extra_info("ssl_object"))
         idle = self._idle[key]
         if not wire.is_open or len(idle) >= IDLE_MAX:
             wire.close()
@@ -52,26 +71,68 @@ class ProviderPool:
             if wire in self._timers:
                 self._timers.pop(wire).cancel()
                 idle.remove(wire)
+                tallies.show(metrics.provider_connections_idle, len(self._timers))
             wire.close()
 
         wire.listen(receive=lambda _: leave(), ended=leave)
         idle.append(wire)
         self._timers[wire] = asyncio.get_running_loop().call_later(IDLE_SECONDS_MAX, leave)
+        tallies.show(metrics.provider_connections_idle, len(self._timers))
 
     async def dial(self, key: ProviderKey) -> Wire:
         """Open a new connection, TLS verified where it has TLS.
 
         Raises:
+            CircuitOpen: the provider was away a moment ago, and was not tried.
             OSError: the provider cannot be reached, or its certificate is not trusted.
         """
+        (host, port), _ = key
+        if self._spares(host):
+            return await self._connect(key)
+        circuit, began = self._circuits[key], time.monotonic()
+        if not circuit.lets_through(began):
+            raise CircuitOpen(f"{host} could not be reached a moment ago")
+        try:
+            wire = await self._connect(key)
+        except asyncio.CancelledError:
+            # Who gives up sooner has left; later, the provider was too slow.
+            now = time.monotonic()
+            circuit.failed(now) if now - began > SLOW_SECONDS else circuit.abandoned()
+            raise
+        except OSError:
+            circuit.failed(time.monotonic())
+            raise
+        else:
+            circuit.succeeded()
+            return wire
+        finally:
+            tallies.show(metrics.labelled(metrics.provider_circuits_open, f"{host}:{port}"), circuit.is_open)
+
+    async def _connect(self, key: ProviderKey) -> Wire:
         (host, port), with_tls = key
         loop = asyncio.get_running_loop()
         if with_tls:
-            _, wire = await loop.create_connection(Wire, host, port, ssl=self._tls(), server_hostname=host)
+            try:
+                _, wire = await loop.create_connection(Wire, host, port, ssl=self._tls(), server_hostname=host)
+            except ssl.SSLError:
+                self._tls().forget(host)
+                raise
+            self._fresh.add(wire)
+            is_resumed = wire.transport.get_extra_info("ssl_object").session_reused
+            tallies.count(metrics.labelled(metrics.provider_handshakes_total, "resumed" if is_resumed else "full"))
         else:
             _, wire = await loop.create_connection(Wire, host, port)
         tallies.count(metrics.labelled(metrics.provider_connections_total, "opened"))
         return wire
+
+    async def warm_up(self, keys: Iterable[ProviderKey]) -> None:
+        """Open a connection to each provider, so that the first request after a start waits for no handshake. One that is away is left."""
+        for key in keys:
+            try:
+                async with asyncio.timeout(WARM_SECONDS_MAX):
+                    self.give(key, await self.dial(key))
+            except (OSError, TimeoutError):
+                continue
 
     def close(self) -> None:
         """Close every connection that is kept."""
@@ -83,9 +144,7 @@ class ProviderPool:
                 wire.close()
             idle.clear()
 
-    def _tls(self) -> ssl.SSLContext:
+    def _tls(self) -> ResumingContext:
         if self._context is None:
-            self._context = ssl.create_default_context(cafile=self._trusted_ca or certifi.where())
-            self._context.verify_flags &= ~ssl.VERIFY_X509_STRICT  # private authorities often lack what only strictness asks for
-            self._context.set_alpn_protocols(["http/1.1"])
+            self._context = make_context(self._trusted_ca or certifi.where())
         return self._context

@@ -16,14 +16,17 @@ from addons.drain import drain
 from addons.forward_listener import modes_of
 from addons.links import Links
 from addons.listener import GatewayMaster, ListenError, make_master
-from addons.upstream import longest_silence
+from addons.provider_pool import ProviderKey
+from addons.upstream import longest_silence, read_providers
 from config.rate_card import load_rate_card
 from config.settings import Settings, SettingsError, load_settings
 from metering.pricing import RateCard
+from telemetry import metrics
 from telemetry.logs import configure_logs, log
 from telemetry.tallies import tallies
 
 IDLE_MARGIN_SECONDS = 60
+SHOW_SECONDS = 5.0
 GC_THRESHOLDS = (50_000, 20, 50)  # finished requests leave no cycles behind, so that there is little to look for
 
 
@@ -67,9 +70,25 @@ async def _stop_when_told(master: GatewayMaster, settings: Settings, links: Link
             return  # it could not listen; its own exception says why
         await asyncio.sleep(0.01)
     _announce(settings)
-    await stop.wait()
+    _show_tasks()
+    async with asyncio.TaskGroup() as beside:
+        warming = beside.create_task(master.pool.warm_up(_tls_providers(settings)), name="warm-up")
+        await stop.wait()
+        warming.cancel()
     await drain(master.proxyserver, links, seconds_max=settings.gateway.drain_seconds_max)
     master.should_exit.set()
+
+
+def _tls_providers(settings: Settings) -> list[ProviderKey]:
+    """Return the addresses that the fast lane will need a handshake for."""
+    providers = read_providers(settings.providers, settings.gateway).values() if settings.gateway.fast_lane else ()
+    return [((provider.host, provider.port), True) for provider in providers if provider.api_key and provider.scheme == "https"]
+
+
+def _show_tasks() -> None:
+    """Tell how many tasks there are, now and every few seconds."""
+    tallies.show(metrics.worker_tasks, len(asyncio.all_tasks()))
+    asyncio.get_running_loop().call_later(SHOW_SECONDS, _show_tasks)
 
 
 def _announce(settings: Settings) -> None:

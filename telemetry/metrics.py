@@ -46,6 +46,11 @@ provider_cost_differences_total = Counter(
 )
 added_latency_seconds = Histogram("level5_added_latency_seconds", "Time a request spent in the gateway and not at the provider.", buckets=ADDED_BUCKETS)
 provider_connections_total = Counter("level5_provider_connections_total", "Connections to providers, opened or taken from those kept open.", ("outcome",))
+provider_connections_idle = Gauge("level5_provider_connections_idle", "Connections to providers that are kept open and unused.", multiprocess_mode="livesum")
+provider_handshakes_total = Counter("level5_provider_handshakes_total", "TLS handshakes with providers on the fast lane (full, resumed).", ("outcome",))
+provider_circuits_open = Gauge(
+    "level5_provider_circuits_open", "Workers that leave a provider alone for a moment, since it cannot be reached.", ("provider",), multiprocess_mode="livesum"
+)
 time_to_first_byte_seconds = Histogram(
     "level5_time_to_first_byte_seconds", "Time until the provider's answer began.", ("provider",), buckets=FIRST_BYTE_BUCKETS
 )
@@ -61,6 +66,7 @@ provider_key_rests_total = Counter("level5_provider_key_rests_total", "Keys left
 refusals_total = Counter("level5_refusals_total", "Requests refused before anything was sent, by error code.", ("code",))
 forward_connects_total = Counter("level5_forward_connects_total", "CONNECT requests at the forward door (metered, unmetered, refused).", ("outcome",))
 spool_depth = Gauge("level5_spool_depth", "Charges on disk that Redis does not have yet.", multiprocess_mode="livesum")
+worker_tasks = Gauge("level5_worker_tasks", "Tasks of the running workers.", multiprocess_mode="livesum")
 
 # The books.
 outbox_depth = Gauge("level5_outbox_depth", "Changes of all shards in Redis that the journal does not have yet.", multiprocess_mode="livemostrecent")
