@@ -37,6 +37,7 @@ DISTRIBUTION: Final = "level5-gateway"
 CLOSE_SECONDS_MAX: Final = 5.0
 PAY_PER_MINUTE: Final = 60  # transactions that one network may ask for: each asks an RPC provider
 CLAIMS_PER_MINUTE: Final = 10  # claims and proofs of one account
+TRIALS_PER_MINUTE: Final = 20  # test requests of one account, each of which keeps a connection of ours
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -52,6 +53,7 @@ class ControlContext:
     register_limit: MinuteLimit
     pay_limit: MinuteLimit
     claim_limit: MinuteLimit
+    trial_limit: MinuteLimit
     monitor: HealthMonitor
     chain: ChainView
     codes: DepositCodes
@@ -119,6 +121,7 @@ async def open_context(settings: Settings, card: RateCard, *, internal_key: str 
             register_limit=MinuteLimit(redis, "register", per_minute=settings.register_.rate_per_minute),
             pay_limit=MinuteLimit(redis, "pay", per_minute=PAY_PER_MINUTE),
             claim_limit=MinuteLimit(redis, "claim", per_minute=CLAIMS_PER_MINUTE),
+            trial_limit=MinuteLimit(redis, "trial", per_minute=TRIALS_PER_MINUTE),
             monitor=HealthMonitor(balances, pool, chain=deposits if settings.chain.is_on else None, forward=_forward_address(settings)),
             chain=ChainView(settings, deposits),
             codes=DepositCodes(accounts),
