@@ -20,7 +20,8 @@ def charge_for(exchange: Exchange, lines: tuple[UsageLine, ...], *, card: RateCa
     if route is None or rate is None:
         raise BrokenInvariant("a charge for a request that was never priced")
     record, price = charge_record(
-        exchange.request_id, lines, card=card, requested=rate, operation=route.operation.value, started_at=exchange.started_at, estimated=estimated, made=made
+        exchange.request_id, lines, card=card, requested=rate, operation=route.operation.value, started_at=exchange.started_at, estimated=estimated, made=made,
+        hold=exchange.hold.amount if exchange.hold is not None else 0,
     )  # fmt: skip
     exchange.doubts = price.doubts
     return record

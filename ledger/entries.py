@@ -7,6 +7,7 @@ journal hashes, so it never changes meaning.
 import base64
 import hashlib
 import json
+from collections.abc import Callable
 from dataclasses import dataclass
 from operator import attrgetter
 from typing import Any, NewType
@@ -59,8 +60,8 @@ class ChargeRecord:
     in microunits; the numerators are the same two figures unrounded, in millionths of a microunit.
     `rate_card` is the hash of the card that was used; `started_at` and `rated_at` are milliseconds since
     the epoch. `estimated` tells that the usage was not (fully) reported by the provider. `made` holds the
-    digests of what the provider keeps of the answer and its account may refer to (`object_digest`); a record
-    without any does not have the field, as none had before there was one.
+    digests of what the provider keeps of the answer and its account may refer to (`object_digest`), `hold` what was
+    set aside for the request at its end; a record without them does not have the fields, as none had before there were such.
     """
 
     request_id: RequestId
@@ -76,10 +77,11 @@ class ChargeRecord:
     started_at: int
     estimated: bool = False
     made: tuple[str, ...] = ()
+    hold: int = 0
 
     def to_json(self) -> str:
         """Return the canonical form: sorted keys, no spaces, so that equal records are equal bytes."""
-        names, read = (_MAKERS_FIELDS, _read_maker) if self.made else (_RECORD_FIELDS, _read_record)
+        names, read = _FORMS[self.made != (), self.hold != 0]
         fields = dict(zip(names, read(self), strict=True))
         fields["lines"] = [dict(zip(_LINE_FIELDS, _read_line(line), strict=True)) for line in self.lines]
         return _encode(fields)
@@ -100,8 +102,15 @@ class ChargeRecord:
 
 
 # Every request writes one record: its fields are put in order once, not sorted (nor copied) each time.
-_MAKERS_FIELDS = tuple(sorted(ChargeRecord.__dataclass_fields__))
-_RECORD_FIELDS = tuple(name for name in _MAKERS_FIELDS if name != "made")
+_ALL_FIELDS = tuple(sorted(ChargeRecord.__dataclass_fields__))
+
+
+def _form(*left_out: str) -> tuple[tuple[str, ...], Callable[[object], tuple[Any, ...]]]:
+    names = tuple(name for name in _ALL_FIELDS if name not in left_out)
+    return names, attrgetter(*names)
+
+
+_FORMS = {(False, False): _form("made", "hold"), (False, True): _form("made"), (True, False): _form("hold"), (True, True): _form()}
 _LINE_FIELDS = tuple(sorted(UsageLine.__dataclass_fields__))
-_read_maker, _read_record, _read_line = attrgetter(*_MAKERS_FIELDS), attrgetter(*_RECORD_FIELDS), attrgetter(*_LINE_FIELDS)
+_read_line = attrgetter(*_LINE_FIELDS)
 _encode = json.JSONEncoder(separators=(",", ":"), ensure_ascii=False).encode

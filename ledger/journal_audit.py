@@ -139,12 +139,13 @@ def check_row(row: Any, head: bytes, report: Report) -> bytes:
     shard, seq = row["shard"], row["seq"]
     if sum(row["amounts"]) != 0 or len(row["amounts"]) != len(row["accounts"]):
         report.add(Fault.UNBALANCED, f"shard {shard} row {seq}: its postings do not sum to zero", shard=shard, difference=abs(sum(row["amounts"])))
-    if chain(head, shard, seq=seq, transaction=_transaction_of(row)) != row["hash"]:
+    if chain(head, shard, seq=seq, transaction=transaction_of(row)) != row["hash"]:
         report.add(Fault.CHAIN_BROKEN, f"shard {shard} row {seq}: its hash is not that of its content and its predecessor", shard=shard)
     return bytes(row["hash"])
 
 
-def _transaction_of(row: Any) -> Transaction:
+def transaction_of(row: Any) -> Transaction:
+    """Return what a row says, as it was chained."""
     return Transaction(
         kind=row["kind"],
         key=row["key"],

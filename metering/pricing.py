@@ -46,7 +46,7 @@ def tier_bps(rate: Rate, tier: str | None) -> tuple[int, tuple[str, ...]]:
     return bps, tuple(unknown)
 
 
-def _tokens_and_prices(line: UsageLine, prices: Prices) -> tuple[tuple[int, int], ...]:
+def tokens_and_prices(line: UsageLine, prices: Prices) -> tuple[tuple[int, int], ...]:
     """Pair each kind of token with its list price; audio is a part of input and output."""
     audio_in, audio_out = min(line.input_audio_tokens, line.input_tokens), min(line.output_audio_tokens, line.output_tokens)
     return (
@@ -67,7 +67,7 @@ def total_input(line: UsageLine) -> int:
 
 def _line_numerator(line: UsageLine, rate: Rate, *, markup_bps: int) -> int:
     bps, _ = tier_bps(rate, line.service_tier)
-    pairs = _tokens_and_prices(line, rate.prices_for(total_input(line)))
+    pairs = tokens_and_prices(line, rate.prices_for(total_input(line)))
     tokens = sum(count * effective(price, service_tier_bps=bps, markup_bps=markup_bps) for count, price in pairs if count)
     fees = sum(times * effective(rate.fees.get(name, 0), markup_bps=markup_bps) for name, times in line.fees)
     return tokens + fees * _MILLION
@@ -128,10 +128,11 @@ def charge_record(
     started_at: int,
     estimated: bool = False,
     made: Sequence[str] = (),
+    hold: int = 0,
 ) -> tuple[ChargeRecord, Price]:
     """Price one request's usage and return the record that the books keep, with the price for its doubts.
 
-    `made` are the ids of what the provider keeps of the answer; the record has their digests.
+    `made` are the ids of what the provider keeps of the answer; the record has their digests. `hold` was set aside for it.
     """
     price = price_usage(lines, card, at_ms=started_at, requested=requested)
     record = ChargeRecord(
@@ -148,6 +149,7 @@ def charge_record(
         started_at=started_at,
         estimated=estimated,
         made=tuple([object_digest(identity) for identity in made[:MADE_MAX]]) if made else (),
+        hold=hold,
     )
     return record, price
 
