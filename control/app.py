@@ -154,12 +154,14 @@ ROUTES: Final[tuple[tuple[Endpoint, Handler], ...]] = (
     *KEY_ROUTES,
     *CONSOLE_ROUTES,
     (Endpoint(path="/dashboard", summary="Where the accounts' pages are.", tag="pages", media_type="text/html"), pages.dashboard_door),
+    (Endpoint(path="/dashboard", method="POST", summary="Leads to an account's page.", tag="pages", media_type="text/html", described=False), pages.enter),
+    (Endpoint(path="/open", method="POST", summary="Opens an account for a person.", tag="pages", media_type="text/html", described=False), pages.begin),
     (Endpoint(path="/pricing", summary="Prices for people.", tag="pages", media_type="text/html"), pages.price_page),
     (Endpoint(path="/.well-known/agent-service.json", summary="Service descriptor.", tag="descriptions"), descriptions.agent_service),
     (Endpoint(path="/SKILL.md", summary="Skill for agents.", tag="descriptions", media_type="text/markdown"), descriptions.skill),
     (Endpoint(path="/llms.txt", summary="Overview for language models.", tag="descriptions", media_type="text/plain"), descriptions.llms),
     (Endpoint(path="/openapi.json", summary="This description.", tag="descriptions"), openapi),
-    (Endpoint(path="/", summary="Leads to the prices.", tag="pages", media_type="text/html"), pages.landing),
+    (Endpoint(path="/", summary="What this is.", tag="pages", media_type="text/html"), pages.landing),
 )
 
 
@@ -194,7 +196,7 @@ async def _watch(app: Starlette) -> AsyncIterator[None]:
     """Look after health and chain in the background for as long as the app runs."""
     context: ControlContext = app.state.context
     async with asyncio.TaskGroup() as group:
-        watching = [group.create_task(work) for work in (context.monitor.watch(), context.chain.watch())]
+        watching = [group.create_task(work) for work in (context.monitor.watch(), context.chain.watch(), context.budgets.watch())]
         yield
         for task in watching:
             task.cancel()

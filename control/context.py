@@ -12,6 +12,7 @@ from typing import Any, Final, cast
 from starlette.requests import Request
 
 from config.settings import Settings, SettingsError, reachable_host
+from control.budget_watch import BudgetWatch
 from control.catalogue import configured_providers
 from control.chain_view import ChainView
 from control.deposit_codes import DepositCodes
@@ -61,6 +62,7 @@ class ControlContext:
     payments: PaymentStatuses
     keys: Keys
     workspaces: Workspaces
+    budgets: BudgetWatch
     usage: UsageDoor
     public_url: str
     version: str
@@ -110,6 +112,7 @@ async def open_context(settings: Settings, card: RateCard, *, internal_key: str 
     accounts, deposits = Accounts(pool, balances), Deposits(pool, balances)
     rpc = RpcProviders(settings.chain.providers)
     ingest, workspaces = Ingest(pool, balances), Workspaces(pool, balances)
+    budgets = BudgetWatch(workspaces)
     try:
         yield ControlContext(
             settings=settings,
@@ -129,7 +132,8 @@ async def open_context(settings: Settings, card: RateCard, *, internal_key: str 
             payments=PaymentStatuses(rpc),
             keys=Keys(pool, balances),
             workspaces=workspaces,
-            usage=make_door(settings, card, ingest=ingest, claims=Claims(pool, ingest), workspaces=workspaces),
+            budgets=budgets,
+            usage=make_door(settings, card, ingest=ingest, claims=Claims(pool, ingest), workspaces=workspaces, budgets=budgets.near),
             public_url=settings.origin,
             version=own_version(),
             trusted_proxies=read_networks(settings.trusted_proxies),

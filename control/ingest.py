@@ -33,7 +33,7 @@ from ledger.errors import (
 )
 from ledger.idempotency import Claims
 from ledger.ingest import Ingest
-from ledger.ingest_values import IngestKey, IngestPolicy
+from ledger.ingest_values import BudgetUse, IngestKey, IngestPolicy
 from ledger.keys import parse_key
 from ledger.workspaces import Workspaces
 from metering.rate_cards import RateCard
@@ -60,7 +60,7 @@ class UsageDoor:
     late_days_max: int
 
 
-def make_door(settings: Settings, card: RateCard, *, ingest: Ingest, claims: Claims, workspaces: Workspaces) -> UsageDoor:
+def make_door(settings: Settings, card: RateCard, *, ingest: Ingest, claims: Claims, workspaces: Workspaces, budgets: Mapping[str, BudgetUse]) -> UsageDoor:
     """Return the door that these settings describe."""
     wanted, pricing = settings.ingest, settings.pricing
     recorder = UsageRecorder(
@@ -77,6 +77,7 @@ def make_door(settings: Settings, card: RateCard, *, ingest: Ingest, claims: Cla
         workspace_caps=settings.tiers.workspace_caps,
         refuse_workspaces=wanted.workspace_overflow == "refuse",
         upgrade_url=pricing.upgrade_url or f"{settings.origin}/pricing",
+        budgets=budgets,
     )
     return UsageDoor(recorder=recorder, buckets=KeyBuckets(wanted.rate_per_minute), body_bytes_max=wanted.body_bytes_max, late_days_max=wanted.late_days_max)
 

@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 from typing import Final
 
 from control.ingest_reading import BadEvents
-from ledger.ingest_values import IngestOutcome, ItemOutcome
+from ledger.ingest_values import BudgetUse, IngestOutcome, ItemOutcome
 from ledger.money import MICROUNITS_PER_USDC
 
 RECORDED, NOTHING_RECORDED, BAD = 200, 402, 400
@@ -34,6 +34,8 @@ class Answer:
 class Result:
     """One event of a request and what became of it. `outcome` is None for one that was not even asked for: it is `fault`y.
 
+    `budget` is its workspace's, where that is nearly used up or more than that.
+
     `earlier` is the text of its result where its own key was used before.
     """
 
@@ -42,6 +44,7 @@ class Result:
     estimated: bool = False
     unpriced: bool = False
     folded: bool = False
+    budget: BudgetUse | None = None
     fault: BadEvents | None = None
     earlier: str | None = None
 
@@ -74,11 +77,15 @@ def result_text(result: Result, balance: int) -> str:
     return (
         f'"recorded":{_FLAGS[outcome.recorded]},"event_id":{_id(outcome.event_id)},"cost_usd":{usd(cost)},"estimated":{_FLAGS[result.estimated]},'
         f'"balance_after":{usd(outcome.balance_after)},"over_free_limit":{_FLAGS[outcome.over_free_limit]},'
-        f'"over_balance":{_FLAGS[outcome.over_balance]},"unpriced":{_FLAGS[result.unpriced]}{_FOLDED if result.folded else ""}'
+        f'"over_balance":{_FLAGS[outcome.over_balance]},"unpriced":{_FLAGS[result.unpriced]}{_FOLDED if result.folded else ""}{_budget(result.budget)}'
     )
 
 
 _FOLDED: Final = ',"workspace_folded":true'
+
+
+def _budget(use: BudgetUse | None) -> str:
+    return "" if use is None else f',"workspace_budget_usd":{usd(use.budget)},"workspace_spent_usd":{usd(use.spent)}'
 
 
 def _id(text: str | None) -> str:

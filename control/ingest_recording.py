@@ -21,7 +21,7 @@ from ledger.errors import (
 )
 from ledger.idempotency import Claims
 from ledger.ingest import Ingest
-from ledger.ingest_values import COST_MAX, IngestKey, IngestOutcome, IngestPolicy, UsageItem
+from ledger.ingest_values import COST_MAX, BudgetUse, IngestKey, IngestOutcome, IngestPolicy, UsageItem
 from ledger.usage_record import ClaimMark
 from ledger.workspaces import ResolvedWorkspace, Workspaces
 from metering.reported import ReportedPricer
@@ -41,7 +41,7 @@ class NothingRecorded(Exception):
 
 @dataclass(slots=True, kw_only=True)
 class UsageRecorder:
-    """What recording needs. `names` are the workspaces that somebody with a good key has named before."""
+    """What recording needs. `names` are the workspaces that somebody with a good key has named before, `budgets` those that are nearly used up."""
 
     ingest: Ingest
     claims: Claims
@@ -52,6 +52,7 @@ class UsageRecorder:
     refuse_workspaces: bool
     upgrade_url: str
     names: set[tuple[AccountId, str]] = field(default_factory=set)
+    budgets: Mapping[str, BudgetUse] = field(default_factory=dict)
 
 
 @dataclass(slots=True)
@@ -130,7 +131,8 @@ def _price(recorder: UsageRecorder, reported: Reported, places: Mapping[str, Res
             reported.leave_out([number], field="cost_usd", text=f"the estimated cost is above the {COST_MAX // 10**6} USD that one event may cost")
             continue
         place = places.get(event.workspace)
-        result.folded = place is not None and place.folded
+        if place is not None:
+            result.folded, result.budget = place.folded, recorder.budgets.get(place.workspace.id)
         items.append(
             UsageItem(
                 line=number,

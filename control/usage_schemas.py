@@ -49,6 +49,8 @@ class UsageResult(Answer):
     over_balance: bool
     unpriced: bool = Field(description="The rate card does not know the model: a default was used.")
     workspace_folded: bool | None = Field(default=None, description="Counted for the oldest workspace, because the tier has no room for the one named.")
+    workspace_budget_usd: float | None = Field(default=None, description="What the workspace is meant to cost a month; told from four fifths of it on.")
+    workspace_spent_usd: float | None = Field(default=None, description="What it has cost so far this month (UTC), half a minute ago at most; told with it.")
     idempotent_replay: bool | None = Field(default=None, description="Recorded by an earlier request; this is its result.")
     error: str | None = Field(default=None, description="Why it is no event (Prefer: partial).")
 

@@ -1,5 +1,6 @@
 """Ingest keys: an account's own by its api_token, the operator's by the admin token, and each use of it noted."""
 
+import asyncio
 import json
 from collections.abc import AsyncIterator
 from pathlib import Path
@@ -82,6 +83,28 @@ async def test_nobody_touches_the_keys_of_another_account(control: Control) -> N
     assert (await control.client.delete(f"/v1/keys/{made['id']}", headers=two)).status_code == 404
     assert (await control.client.get("/v1/keys", headers=two)).json()["keys"] == []
     assert await report(control, made["secret"]) == 200
+
+
+async def test_an_answer_tells_of_a_budget_that_is_nearly_used(control: Control) -> None:
+    registered = await control.register()
+    account, bearer = await control.account(registered), {"Authorization": f"Bearer {registered['api_token']}"}
+    key = {"Authorization": f"Bearer {(await control.client.post('/v1/keys', headers=bearer)).json()['secret']}"}
+    event = {"provider": "p", "workspace": "prod", "cost_usd": 2.0}
+    first = (await control.client.post("/v1/usage", json=event, headers=key)).json()
+    [workspace] = await control.context.workspaces.list(account.id)
+    await control.context.workspaces.set_budget(account, workspace.id, 2_500_000)
+
+    async with asyncio.timeout(20):
+        while workspace.id not in control.context.budgets.near:
+            await control.context.budgets.refresh()
+    warned = (await control.client.post("/v1/usage", json=[event, {"provider": "p", "cost_usd": 0}], headers=key)).json()["results"]
+    await control.context.workspaces.set_budget(account, workspace.id, None)
+    await control.context.budgets.refresh()
+    calm = (await control.client.post("/v1/usage", json=event, headers=key)).json()
+
+    assert (warned[0]["workspace_budget_usd"], warned[0]["workspace_spent_usd"]) == (2.5, 2.0)
+    for other in (first, warned[1], calm):
+        assert "workspace_budget_usd" not in other
 
 
 async def test_a_read_only_token_shows_balance_and_lines_and_changes_nothing(control: Control) -> None:
