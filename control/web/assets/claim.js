@@ -10,14 +10,17 @@ function short(address) {
   return `${address.slice(0, 6)}…${address.slice(-6)}`;
 }
 
-// Takes the address that must sign, where the wallet has given it.
+let preferred = null;
+
+// Takes the address that must sign, where a wallet that was just connected has given it.
 function prefer(session) {
   if (session === null) return;
   const sender = place.dataset.wallet;
-  if (session.account.address !== sender && session.accounts.some((account) => account.address === sender)) {
+  if (session !== preferred && session.accounts.some((account) => account.address === sender)) {
     session.choose(sender);
     place.querySelector("[data-address]").value = sender;
   }
+  preferred = session;
   const fits = session.account.address === sender;
   picker.say(fits ? "" : wrongWallet(session), fits ? "neutral" : "attention");
 }

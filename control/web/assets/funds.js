@@ -225,6 +225,7 @@ async function showClaimable(session) {
 
 const wallets = document.querySelector("[data-wallets]");
 if (wallets && form) {
+  document.querySelector("[data-without-script]").remove();
   document.querySelector("[data-wallet-section]").hidden = false;
   picker = new WalletPicker(wallets, { act: pay, connected: showClaimable });
   amountChanged();
