@@ -1,4 +1,7 @@
 // Forms are sent once; and where the browser tells no server who sent one (plain HTTP from afar), by fetch, which does.
+import { dressCopyables } from "./copy.js";
+import { dressMoments } from "./moments.js";
+
 export function dressForms(root) {
   for (const form of root.querySelectorAll('form[method="post"]:not([data-dressed])')) {
     form.dataset.dressed = "";
@@ -30,4 +33,7 @@ async function send(form, submitter) {
   const page = new DOMParser().parseFromString(text, "text/html");
   document.querySelector("main").replaceWith(page.querySelector("main"));
   document.title = page.title;
+  dressCopyables(document);
+  dressMoments(document);
+  dressForms(document);
 }
