@@ -86,6 +86,17 @@ class Position:
         """What the vault holds beyond what customers own and nobody was named for."""
         return self.house.vault - self.house.customers - self.house.unattributed
 
+    @property
+    def owned(self) -> int:
+        """The sum of what the house owns."""
+        return self.house.vault + self.house.grants + self.house.drawings + self.house.other
+
+    @property
+    def owed(self) -> int:
+        """The sum of what the house owes, its own earnings among it: equal to what it owns, or the books do not balance."""
+        house = self.house
+        return house.customers + house.unattributed + sum(amount for _, amount in house.providers) + house.markup_earned + house.external_usage
+
 
 async def read_position(operator: Operator) -> Position:
     """Return how the house stands.
@@ -163,10 +174,3 @@ async def resume(request: Request) -> Response:
     await note(request, operator, "crediting_resume")
     await operator.context.deposits.resume_crediting(actor=operator.actor)
     return see_other("/admin/money?done=resumed")
-
-
-def difference_on_chain(position: Position) -> int | None:
-    """Return by how much the vault on chain differs from the journal's; None where the chain was not read yet."""
-    if position.chain is None or position.chain.vault_on_chain is None:
-        return None
-    return position.chain.vault_on_chain - position.vault.vault_balance

@@ -8,7 +8,7 @@ from datetime import UTC, datetime
 from functools import lru_cache
 from typing import Any, Final
 
-from pydantic import AwareDatetime, BaseModel, ConfigDict
+from pydantic import AwareDatetime, BaseModel, ConfigDict, Field
 from starlette.requests import Request
 from starlette.responses import Response
 
@@ -23,10 +23,21 @@ from metering.rate_cards import RateCard
 from metering.rates import Prices, Rate, effective
 
 ROWS: Final = 20
+MODELS: Final = 40
 DIFFERENCES_MAX: Final = 500
 KEPT_DRIFTS: Final = 4
 KEPT_CARDS: Final = 16
 _HASH: Final = re.compile(r"[0-9a-f]{64}")
+
+
+class PricesQuery(BaseModel):
+    """Which models are listed."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True, str_strip_whitespace=True)
+
+    provider: str = Field(default="", max_length=40)
+    q: str = Field(default="", max_length=200)
+    page: int = Field(default=1, ge=1, le=10_000)
 
 
 class CardsQuery(BaseModel):
@@ -60,11 +71,16 @@ async def show_prices(request: Request) -> Response:
     """Show the card in force, and its drift."""
     operator = await enter(request)
     context = operator.context
+    query = read_query(request, PricesQuery)
     drift = await asyncio.to_thread(_drift, context.card, datetime.now(UTC).date().isoformat())
     served = configured_providers(context.settings)
-    rows = [Priced(rate=rate, served=rate.provider in served, charged=_charged(rate)) for rate in context.rates()]
+    offered = context.rates()
+    found = [rate for rate in offered if query.provider in {"", rate.provider} and query.q.lower() in rate.model.lower()]
+    first = (query.page - 1) * MODELS
+    rows = [Priced(rate=rate, served=rate.provider in served, charged=_charged(rate)) for rate in found[first : first + MODELS]]
     return shown(
-        request, operator, "prices.html", title="Prices", here="/admin/prices", card=context.card.hash, rows=rows,
+        request, operator, "prices.html", title="Prices", here="/admin/prices", card=context.card.hash, rows=rows, query=query, offered=len(offered),
+        found=len(found), more=len(found) > first + MODELS, providers=sorted({rate.provider for rate in offered}),
         drift=[one for one in drift if not one.accepted][:DIFFERENCES_MAX], accepted=[one for one in drift if one.accepted][:DIFFERENCES_MAX],
     )  # fmt: skip
 

@@ -20,6 +20,7 @@ from playwright.sync_api import Browser, Page
 
 from tests.fakes.appliance import Appliance, appliance
 from tests.fakes.browser import Visits, running_browser
+from tests.fakes.oidc_provider import trusted_issuer
 
 HERE = Path(__file__).parent
 Look = Callable[[str | Page, str], Page]
@@ -35,8 +36,9 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 @pytest.fixture(scope="session")
 def service(store_home: Path) -> Iterator[Appliance]:
     """The appliance whose pages are looked at."""
-    with appliance(store_home, workers=1) as running:
-        yield running
+    with appliance(store_home, workers=1, start=False) as made, trusted_issuer(made):
+        made.start()
+        yield made
 
 
 @pytest.fixture(scope="module")

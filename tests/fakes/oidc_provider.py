@@ -15,7 +15,7 @@ from typing import Final
 import httpx
 import pytest
 
-from tests.fakes.appliance import free_ports
+from tests.fakes.appliance import Appliance, free_ports
 
 PYTHON: Final = Path(__file__).parents[2] / ".venv-clients" / "oidc" / "bin" / "python"
 SITE: Final = Path(__file__).parent / "oidc_site.py"
@@ -68,12 +68,27 @@ def _hidden(page: str) -> dict[str, str]:
     return {name: unescape(value) for name, value in _HIDDEN.findall(page)}
 
 
+def is_installed() -> bool:
+    """Tell whether there is a provider to run; continuous integration has to have one."""
+    return PYTHON.exists() or os.environ.get("CI") == "true"
+
+
+@contextmanager
+def trusted_issuer(appliance: Appliance) -> Iterator[Issuer | None]:
+    """Yield a provider that this appliance, which is not started yet, will trust; None where none is installed."""
+    if not is_installed():
+        yield None
+        return
+    with running_issuer(f"{appliance.url}/admin/oidc/callback") as issuer:
+        appliance.environment |= issuer.environment()
+        yield issuer
+
+
 @contextmanager
 def running_issuer(redirect_uri: str) -> Iterator[Issuer]:
     """Yield a provider that knows one client, the console at `redirect_uri`. Without its environment the test is skipped, or fails where that must be."""
-    if not PYTHON.exists():
-        reason = "the OpenID Connect provider is not installed: make python-clients"
-        (pytest.fail if os.environ.get("CI") == "true" else pytest.skip)(reason)
+    if not is_installed():
+        pytest.skip("the OpenID Connect provider is not installed: make python-clients")
     folder, [port] = Path(tempfile.mkdtemp(prefix="l5-oidc-")), free_ports(1)
     # Codes over plain HTTP, which the libraries refuse elsewhere, are for this machine.
     environment = {name: value for name, value in os.environ.items() if name != "PYTHONDONTWRITEBYTECODE"} | {"OAUTHLIB_INSECURE_TRANSPORT": "1"}

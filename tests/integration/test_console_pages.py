@@ -239,7 +239,7 @@ async def test_questions_that_make_no_sense_are_answered_in_words(browser: Brows
     for path in (
         "/admin/accounts?before=x", "/admin/accounts?status=odd", "/admin/accounts?q=a&q=b", "/admin/accounts?odd=1", "/admin/accounts/org_zz",
         "/admin/accounts/org_0000000000000000", "/admin/accounts/%00", "/admin/audit?from=x", "/admin/audit?to=0001-01-01",
-        "/admin/rate-cards?before=2026-01-01", "/admin/rate-cards/zz", "/admin/money?state=odd", 
+        "/admin/rate-cards?before=2026-01-01", "/admin/rate-cards/zz", "/admin/money?state=odd",
         "/admin/money?before=99999999999999999999", "/admin/traffic?range=custom&from=x",
     ):  # fmt: skip
         answer = await browser.get(path)
