@@ -1,5 +1,7 @@
 """The page that connects clients: each one's exact configuration by both doors, a test request, and which clients were seen lately."""
 
+import time
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from typing import Annotated, Final
 from urllib.parse import urlsplit
@@ -8,8 +10,8 @@ from pydantic import Field
 from starlette.requests import Request
 from starlette.responses import Response
 
-from config.clients.catalogue import RECIPES, default_model, plain_recipe
-from config.clients.connection import PLACEHOLDER, Connection, Door, NotConnected
+from config.clients.catalogue import RECIPES, default_model, plain_recipe, recipe_for
+from config.clients.connection import PLACEHOLDER, Connection, Door, NotConnected, Provider
 from config.clients.showing import blocks
 from config.settings import Settings, reachable_host
 from control.catalogue import configured_providers
@@ -24,8 +26,10 @@ from control.web.origin import require_same_origin
 from control.web.rendering import render
 from ledger.activity import read_clients
 from ledger.activity_values import ClientSeen
+from metering.rates import UnknownModel
 
 TITLE: Final = "Connect"
+PROVIDERS: Final[Mapping[str, Provider]] = {"anthropic": "anthropic", "openai": "openai", "openrouter": "openrouter"}
 FIRST_CLIENT: Final = "claude-code"
 HOME: Final = "/home/you"  # no server knows where its readers keep their files
 CA_FILE: Final = f"{HOME}/.config/level5/ca.pem"
@@ -33,10 +37,11 @@ SEEN_AS: Final = {"level5": "the test request", "other": "a client we do not kno
 
 
 class ConnectQuery(Question):
-    """What the address of the page may say: which client, by which door."""
+    """What the address of the page may say: which client, by which door, and with which model if not its usual one."""
 
     client: Annotated[str, Field(max_length=40)] | None = None
     door: Door = Door.BASE_URL
+    model: Annotated[str, Field(max_length=200)] | None = None
 
 
 class TrialForm(Question):
@@ -65,7 +70,7 @@ class Setup:
     refused: tuple[Span, ...]
     missing: str
     model: str
-    needs_certificate: bool
+    needs_certificate: bool = False
 
 
 async def connect_page(request: Request) -> Response:
@@ -102,7 +107,8 @@ async def _show(request: Request, visitor: Visitor, *, query: ConnectQuery, tria
         clients=[Client(name=each, title=plain_recipe(each, connection).title, seen=by_family.get(each)) for each in RECIPES],
         others=[each for each in seen if each.family not in RECIPES],
         seen_as=SEEN_AS,
-        setup=_setup(visitor, name, replace(connection, door=query.door)),
+        setup=_setup(visitor, name, replace(connection, door=query.door), wanted=(query.model or "").strip()),
+        models=sorted({rate.model for rate in visitor.context.served_rates() if rate.kind == "text"}),
         has_forward=visitor.context.settings.forward.enabled,
         offers=offers,
         trial=trial,
@@ -122,24 +128,38 @@ def forward_address(settings: Settings) -> str:
     return f"{reachable_host(host or settings.forward.host)}:{settings.forward.port}"
 
 
-def _setup(visitor: Visitor, name: str, connection: Connection) -> Setup:
-    provider, model = default_model(name)
-    missing = "" if provider in configured_providers(visitor.context.settings) else PROVIDER_NAMES[provider]
+def _setup(visitor: Visitor, name: str, connection: Connection, *, wanted: str) -> Setup:
+    """Return how a client is connected with the model that is wanted, or its usual one."""
+    title = plain_recipe(name, replace(connection, door=Door.BASE_URL)).title
     try:
-        recipe = plain_recipe(name, connection)
+        provider, model = _choose_model(visitor, wanted) if wanted else default_model(name)
+        connection = replace(connection, provider=provider, model=model)
+        recipe = recipe_for(name, connection)
     except NotConnected as error:
-        title = plain_recipe(name, replace(connection, door=Door.BASE_URL)).title
-        return Setup(
-            client=name, title=title, door=connection.door, pieces=(), refused=spans(f"{error}."), missing="", model=model, needs_certificate=False
-        )  # fmt: skip
-    connection = replace(connection, provider=provider, model=model)
+        return Setup(client=name, title=title, door=connection.door, pieces=(), refused=spans(f"{error}."), missing="", model=wanted)
     return Setup(
         client=name,
-        title=recipe.title,
+        title=title,
         door=connection.door,
         pieces=pieces(blocks(recipe, connection)),
         refused=(),
-        missing=missing,
+        missing="" if provider in configured_providers(visitor.context.settings) else PROVIDER_NAMES[provider],
         model=model,
         needs_certificate=recipe.needs_certificate,
     )
+
+
+def _choose_model(visitor: Visitor, wanted: str) -> tuple[Provider, str]:
+    """Return who serves a model, and its name on the rate card.
+
+    Raises:
+        NotConnected: it has no price here.
+    """
+    try:
+        rate = visitor.context.card.at(time.time_ns() // 1_000_000).find(wanted)
+    except UnknownModel as error:
+        near = f"; did you mean {' or '.join(error.near)}?" if error.near else ""
+        raise NotConnected(f"{wanted} has no price here{near}") from error
+    if rate.kind != "text":
+        raise NotConnected(f"{rate.model} embeds texts and does not answer; choose another model")
+    return PROVIDERS[rate.provider], rate.model

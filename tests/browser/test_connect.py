@@ -85,6 +85,23 @@ def test_each_client_has_its_configuration_by_both_doors_with_the_token_hidden_a
     visits.look(page, "connect-cursor")
 
 
+def test_a_model_of_ones_own_is_put_into_the_configuration_or_refused_in_words(service: Appliance, visits: Visits) -> None:
+    account = service.register()
+    page = visits.open(f"/dashboard/{account.api_token}/connect?client=opencode")
+
+    page.get_by_label("Model", exact=True).fill("gpt-4o")
+    page.get_by_role("button", name="Use this model").click()
+    expect(page.locator("#setup pre").first).to_contain_text("gpt-4o")
+
+    page.get_by_role("link", name="Claude Code").click()
+    for wanted, words in (("gpt-4o", "Claude Code speaks Anthropic's format only"), ('"><img src=x onerror=alert(1)>', "has no price here")):
+        page.get_by_label("Model", exact=True).fill(wanted)
+        page.get_by_role("button", name="Use this model").click()
+        expect(page.locator("#setup")).to_contain_text(words)
+        expect(page.get_by_label("Model", exact=True)).to_have_value(wanted)
+    visits.look(page, "connect-no-such-model")
+
+
 def test_clients_that_sent_something_are_seen(service: Appliance, visits: Visits) -> None:
     account = service.register("1")
     body = {"model": "claude-sonnet-4-6", "max_tokens": 16, "messages": [{"role": "user", "content": "hi"}]}
