@@ -12,6 +12,7 @@ from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 
 import typer
 
+from cli.admin_checks import check_console
 from cli.authority import check_forward
 from cli.books import open_stores
 from cli.findings import Finding
@@ -45,6 +46,7 @@ def doctor(home: Home = None, config: ConfigFile = None, sandbox: Sandbox = None
         running = False
     findings = [*check_machine(settings), *check_prices(settings), *check_providers(settings), *check_deposits(settings, running=running)]
     findings += check_forward(settings, running=running)
+    findings.append(check_console(settings))
     if running:
         findings += asyncio.run(collect(check_stores(settings)))
     else:

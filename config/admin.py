@@ -18,9 +18,9 @@ def read_allowed(value: object) -> object:
     items = [item.strip() for item in value.split(",") if item.strip()] if isinstance(value, str) else value
     if not isinstance(items, list | tuple):
         return items
-    names = tuple(str(item).lower() for item in items)
+    names = tuple(str(item).lower() if str(item).isascii() else str(item) for item in items)
     for name in names:
-        if not ALLOWED.fullmatch(name) or not name.isascii():
+        if not ALLOWED.fullmatch(name):
             raise ValueError(f"must be addresses such as ops@example.com or domains such as @example.com, not {name!r}")
     if len(names) > ALLOWED_MAX:
         raise ValueError(f"must be at most {ALLOWED_MAX} addresses and domains")

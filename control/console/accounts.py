@@ -17,9 +17,9 @@ from control.errors import ApiError
 from control.reading import read_query
 from ledger.account_values import Account, KeyReused
 from ledger.console_reads import HotAccount, audit_of_account, hot_account, search_accounts
-from ledger.errors import BalanceUnavailable, ShardClosed, UnknownAccount, UnknownKey, UnknownToken
+from ledger.errors import BalanceUnavailable, NotPostedYet, ShardClosed, UnknownAccount, UnknownKey, UnknownToken
 from ledger.money import parse_usdc
-from ledger.statements import transactions
+from ledger.statements import StatementEntry, transactions
 
 ROWS: Final = 50
 LINES: Final = 20
@@ -128,10 +128,11 @@ async def find_account(request: Request) -> Response:
 async def show_account(request: Request) -> Response:
     """Show one account whole."""
     operator = await enter(request)
-    account = await _account(request, operator)
     query, context = read_query(request, AccountQuery), operator.context
+    account = await _account(request, operator)
+    lines = await _lines(operator, account)
     hot, hot_problem = await _hot(operator, account)
-    lines = await transactions(context.pool, None, account, limit=LINES)
+    account = await _account(request, operator)  # as it is now that its lines are there
     return shown(
         request, operator, "account.html", title=f"Account {account.id}", here="/admin/accounts", account=account, hot=hot, hot_problem=hot_problem,
         tokens=await context.accounts.list_tokens(account), keys=await context.keys.list(account), lines=lines,
@@ -229,6 +230,15 @@ async def _hot(operator: Operator, account: Account) -> tuple[HotAccount | None,
         return None, "Its shard is being rebuilt."
     except BalanceUnavailable:
         return None, "Redis does not answer."
+
+
+async def _lines(operator: Operator, account: Account) -> list[StatementEntry]:
+    """Return the last lines of the statement, with what was charged a moment ago if the journal has it in time."""
+    pool, balances = operator.context.pool, operator.context.balances
+    try:
+        return await transactions(pool, balances, account, limit=LINES)
+    except (NotPostedYet, BalanceUnavailable, ShardClosed):
+        return await transactions(pool, None, account, limit=LINES)
 
 
 def _amount(text: str) -> int:

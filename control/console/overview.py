@@ -32,5 +32,5 @@ async def show_overview(request: Request) -> Response:
         day=total_of(one.counts for one in usage if not one.reported),
         chart=bar_chart("requests", buckets_of(period), [requests], title="Requests of the last 24 hours", write=count),
         accounts=await search_accounts(pool, limit=ACCOUNTS_SHOWN), suspended=await search_accounts(pool, status="suspended", limit=ACCOUNTS_SHOWN),
-        audit=await read_audit(pool, AuditQuery(), limit=AUDIT_SHOWN), settings=operator.context.settings,
+        audit=await read_audit(pool, AuditQuery(), limit=AUDIT_SHOWN),
     )  # fmt: skip

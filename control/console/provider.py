@@ -82,6 +82,14 @@ class OidcProvider:
         endpoint = (await self._describe()).authorization_endpoint
         return f"{endpoint}{'&' if '?' in endpoint else '?'}{urlencode(query)}"
 
+    async def check(self) -> int:
+        """Return how many keys it publishes, having read all that a sign-in needs.
+
+        Raises:
+            ProviderAway: something is missing.
+        """
+        return len(await self._published_keys())
+
     async def require_answer_of(self, issuer: str | None) -> None:
         """Refuse an answer that says it is another provider's, or does not say whose where this one always does.
 
