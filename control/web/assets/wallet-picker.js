@@ -4,7 +4,7 @@
 
 import { watchWallets } from "./wallet-registry.js";
 import { PAYING, SIGNING, WalletSession, obstacle } from "./wallet-session.js";
-import { problemOf } from "./wallet-problem.js";
+import { plainText, problemOf } from "./wallet-problem.js";
 
 const REMEMBERED = "level5.wallet";
 const ICON = /^data:image\/(svg\+xml|webp|png|gif);base64,[A-Za-z0-9+/=]+$/;
@@ -161,12 +161,12 @@ export class WalletPicker {
 }
 
 function nameOf(wallet) {
-  return String(wallet.name).slice(0, NAME_MAX);
+  return plainText(wallet.name, NAME_MAX) || "A wallet without a name";
 }
 
 function labelOf(account) {
   const short = `${account.address.slice(0, 6)}…${account.address.slice(-6)}`;
-  return account.label ? `${String(account.label).slice(0, NAME_MAX)} (${short})` : short;
+  return account.label ? `${plainText(account.label, NAME_MAX)} (${short})` : short;
 }
 
 function iconOf(wallet) {

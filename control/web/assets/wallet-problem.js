@@ -1,6 +1,8 @@
 // What can go wrong between page and wallet, in words for the person in front of it. Pure.
 
 const WORDS_MAX = 300;
+// Controls, and marks that turn the direction of what follows.
+const UNPRINTABLE = /[\u0000-\u001f\u007f-\u009f\u061c\u200e\u200f\u202a-\u202e\u2066-\u2069]+/g;
 // Codes of EIP-1193 and JSON-RPC, which the wallets of Solana took over.
 const REFUSED = 4001;
 const UNAUTHORIZED = 4100;
@@ -48,5 +50,10 @@ function codeOf(error) {
 
 function textOf(error) {
   const said = typeof error === "string" ? error : error?.message ?? error?.cause?.message ?? "";
-  return String(said).replace(/\s+/g, " ").trim().slice(0, WORDS_MAX);
+  return plainText(said, WORDS_MAX);
+}
+
+// Returns what a wallet says of itself as one line of text that changes nothing around it.
+export function plainText(text, charactersMax) {
+  return [...String(text).replace(UNPRINTABLE, " ").replace(/\s+/g, " ").trim()].slice(0, charactersMax).join("");
 }
