@@ -46,7 +46,7 @@ WHERE statement.account_id = $1 AND n = $2;
 -- name: receipt_rows
 -- A row of the journal and the one before it, to whose hash its own is chained.
 SELECT shard, seq, settled_at, occurred_at, posted_at, kind, key, account_id, accounts, amounts, numerator, rate_card, detail, hash
-FROM journal WHERE shard = $1 AND seq IN ($2, $2 - 1) ORDER BY seq DESC;
+FROM journal WHERE shard = $1 AND seq IN ($2::bigint, $2::bigint - 1) ORDER BY seq DESC;
 
 -- name: receipt_card
 SELECT hash, body, loaded_at FROM rate_cards WHERE hash = $1;
