@@ -18,7 +18,7 @@ from ledger.journal import Connection, Pool, insert_audit, journal_answers, jour
 from ledger.queries import SQL
 
 SECRET_BYTES: Final = 32
-SIGN_INS_MAX: Final = 1000  # that wait for their issuer at once
+SIGN_INS_MAX: Final = 10_000  # that wait for their issuer at once
 SIGN_IN_SECONDS: Final = 600
 TOUCH_SECONDS: Final = 60  # how exactly it is known when a session was last used
 LISTED_MAX: Final = 200

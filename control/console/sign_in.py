@@ -33,7 +33,7 @@ from control.context import caller_network, context_of
 from control.errors import ApiError
 from control.web.origin import require_same_origin
 from control.web.rendering import render
-from ledger.console_sessions import Identity, Visitor, digest_of_secret, new_secret
+from ledger.console_sessions import Identity, TooManySignIns, Visitor, digest_of_secret, new_secret
 from telemetry.logs import get_log
 
 START: Final = "/admin"
@@ -63,11 +63,13 @@ async def begin(request: Request) -> Response:
     require_knock(request, console)
     browser, state = new_secret(), new_secret()
     provider, wanted = console.provider, safe_return(request.query_params.get("to"))
-    await console.sessions.begin_sign_in(state=state, browser=browser, issuer=provider.issuer, return_to=wanted)
     try:
+        await console.sessions.begin_sign_in(state=state, browser=browser, issuer=provider.issuer, return_to=wanted)
         address = await provider.address_to_sign_in(state=state, nonce=derived(browser, f"nonce {state}"), verifier=derived(browser, f"verifier {state}"))
     except ProviderAway as error:
         return _refused(request, "issuer_away", str(error), words=f"{provider.host} does not answer as it should, so nobody can sign in by it now.", status=503)
+    except TooManySignIns as error:
+        return _refused(request, "too_many_sign_ins", str(error), words="Too many sign-ins are under way. Try again in some minutes.", status=503)
     answer = RedirectResponse(address, SEE_OTHER)
     _set_cookie(answer, console, name=console.cookies.sign_in, value=browser, seconds=SIGN_IN_COOKIE_SECONDS, same_site="lax")
     return answer

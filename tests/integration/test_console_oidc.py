@@ -12,6 +12,7 @@ import pytest_asyncio
 
 from cli.embedded import EmbeddedPostgres
 from control.app import make_app
+from ledger import console_sessions
 from tests.fakes.console import ORIGIN, Browser, text_of
 from tests.fakes.control import Control, control_settings, own_stores, prepare_stores, running_control
 from tests.fakes.oidc_provider import OPERATOR, STRANGER, UNVERIFIED, Issuer, running_issuer
@@ -230,6 +231,16 @@ async def test_sign_ins_cannot_be_begun_without_end(control: Control, browser: B
     assert answers[:20] == [303] * 20
     assert answers[-1] == 429
     await control.context.pool.execute("DELETE FROM console_sign_ins")
+
+
+async def test_a_door_that_is_flooded_does_not_fill_the_database(control: Control, browser: Browser, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(console_sessions, "SIGN_INS_MAX", 3)
+    answers = [(await browser.get("/admin/oidc/start")).status_code for _ in range(5)]
+
+    assert answers == [303, 303, 303, 503, 503]
+    await control.context.pool.execute("UPDATE console_sign_ins SET expires_at = now() - interval '1 second'")
+    assert (await browser.get("/admin/oidc/start")).status_code == 303  # those that were given up are forgotten
+    assert await control.context.pool.fetchval("SELECT count(*) FROM console_sign_ins") == 1
 
 
 async def test_links_work_beside_the_issuer(control: Control, browser: Browser) -> None:

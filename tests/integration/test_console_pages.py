@@ -8,6 +8,7 @@ from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import Any
 
+import asyncpg
 import httpx
 import pytest
 import pytest_asyncio
@@ -341,3 +342,10 @@ async def test_the_log_of_the_roles_shows_what_went_wrong(control: Control, brow
     assert "2026-01-02 03:04:05" in page
     assert "not_this_one" not in page
     assert "<script>alert" not in page
+
+
+async def test_what_was_noted_stays_noted(control: Control) -> None:
+    await note_action(control.context.pool, actor="ada", action="something", detail={})
+    for statement in ("UPDATE audit SET actor = 'bob'", "DELETE FROM audit", "TRUNCATE audit"):
+        with pytest.raises(asyncpg.IntegrityConstraintViolationError):
+            await control.context.pool.execute(statement)
