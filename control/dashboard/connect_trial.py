@@ -6,8 +6,6 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any, Final
 
-import httpx2
-
 from config.settings import reachable_host
 from control.context import ControlContext
 from control.dashboard.visitor import Visitor
@@ -18,10 +16,7 @@ from telemetry.logs import get_log
 QUESTION: Final = "Say hello in three words."
 OUTPUT_TOKENS_MAX: Final = 16  # the least that every provider takes
 INPUT_TOKENS: Final = 40  # more than the question is, with what providers put around it
-ANSWER_SECONDS_MAX: Final = 25.0
-ANSWER_BYTES_MAX: Final = 256 * 1024
 ANSWER_SHOWN_MAX: Final = 400  # characters
-AGENT: Final = "level5-test-request"
 MILLION: Final = 1_000_000
 
 
@@ -70,19 +65,20 @@ def trial_offers(context: ControlContext) -> list[TrialOffer]:
 
 async def send_trial(visitor: Visitor, offer: TrialOffer) -> Trial:
     """Send a test request with the visitor's token, and return what became of it, whatever that is."""
+    from control.dashboard.connect_door import DoorClosed, NoAnswer, post_json  # what few processes ever need is loaded by those that do
+
     path, body = _request(offer)
     began = time.monotonic()
     for door in _doors(visitor.context):
         try:
-            async with _client(door) as client:
-                status, headers, content = await _post(client, door + path, body, token=visitor.token_text)
-        except httpx2.ConnectError:
+            answer = await post_json(door + path, body, token=visitor.token_text)
+        except DoorClosed:
             continue  # the gateway may be on another machine: its public address then leads there
-        except (httpx2.HTTPError, OSError) as error:
-            get_log().warning("test_request_failed", account_id=visitor.account.id, kind=type(error).__name__)
+        except NoAnswer as error:
+            get_log().warning("test_request_failed", account_id=visitor.account.id, kind=str(error))
             return Trial(model=offer.model, problem="The gateway took the request and did not answer in time. Your transactions tell whether it was charged.")
-        trial = _read(offer, status, headers=headers, content=content, milliseconds=int((time.monotonic() - began) * 1000))
-        get_log().info("test_request_sent", account_id=visitor.account.id, model=offer.model, status=status, charge=trial.charge)
+        trial = _read(offer, answer.status, headers=answer.headers, content=answer.content, milliseconds=int((time.monotonic() - began) * 1000))
+        get_log().info("test_request_sent", account_id=visitor.account.id, model=offer.model, status=answer.status, charge=trial.charge)
         return trial
     return Trial(model=offer.model, problem="The gateway cannot be reached from here, so nothing was sent. The operator can see why with `level5 doctor`.")
 
@@ -103,11 +99,6 @@ def _doors(context: ControlContext) -> Iterator[str]:
         yield context.public_url
 
 
-def _client(door: str) -> httpx2.AsyncClient:
-    # On this machine the gateway is reached directly, whatever proxy the environment names.
-    return httpx2.AsyncClient(timeout=ANSWER_SECONDS_MAX, follow_redirects=False, trust_env=door.startswith("https://"))
-
-
 def _request(offer: TrialOffer) -> tuple[str, dict[str, object]]:
     """Return where a request for this model goes, and the smallest that it can be."""
     messages = [{"role": "user", "content": QUESTION}]
@@ -116,18 +107,6 @@ def _request(offer: TrialOffer) -> tuple[str, dict[str, object]]:
     if offer.provider == "openai":
         return "/v1/chat/completions", {"model": offer.model, "max_completion_tokens": OUTPUT_TOKENS_MAX, "messages": messages}
     return "/v1/chat/completions", {"model": f"{offer.provider}/{offer.model}", "max_tokens": OUTPUT_TOKENS_MAX, "messages": messages}
-
-
-async def _post(client: httpx2.AsyncClient, url: str, body: Mapping[str, object], *, token: str) -> tuple[int, Mapping[str, str], bytes]:
-    """Send it. The token goes into a header: addresses are what programs log."""
-    headers = {"authorization": f"Bearer {token}", "user-agent": AGENT}
-    content = bytearray()
-    async with client.stream("POST", url, json=body, headers=headers) as answer:
-        async for block in answer.aiter_bytes():
-            content += block
-            if len(content) > ANSWER_BYTES_MAX:
-                break
-    return answer.status_code, answer.headers, bytes(content)
 
 
 def _read(offer: TrialOffer, status: int, *, headers: Mapping[str, str], content: bytes, milliseconds: int) -> Trial:
