@@ -12,14 +12,15 @@ import ssl
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, Final
+from typing import TYPE_CHECKING, Any, Final
 from urllib.parse import urlencode, urlsplit
-
-import httpx2
 
 from config.admin import OidcSettings
 from config.sections import is_loopback_host
 from control.console.identity import Claims, Expected, NotBelieved, UnknownSigner, read_id_token, verified_address
+
+if TYPE_CHECKING:
+    import httpx2  # loaded by the first sign-in: most processes never see one
 
 SCOPE: Final = "openid email"
 ANSWER_BYTES_MAX: Final = 256 * 1024
@@ -186,6 +187,8 @@ class OidcProvider:
             return self._keys.value
 
     async def _ask(self, method: str, address: str, *, form: Mapping[str, str] | None = None, authorization: str | None = None) -> Mapping[str, Any]:
+        import httpx2
+
         headers = {"Accept": "application/json", **({"Authorization": authorization} if authorization else {})}
         try:
             async with asyncio.timeout(ANSWER_SECONDS_MAX), self._client(address) as client:
@@ -203,7 +206,9 @@ class OidcProvider:
             raise ProviderAway(f"{urlsplit(address).netloc}: status {response.status_code}")
         return _json_object(bytes(body), address)
 
-    def _client(self, address: str) -> httpx2.AsyncClient:
+    def _client(self, address: str) -> "httpx2.AsyncClient":
+        import httpx2
+
         context = ssl.create_default_context(cafile=str(self._ca_file) if self._ca_file else None)
         # A provider on this machine is reached directly, whatever proxy the environment names.
         direct = is_loopback_host(urlsplit(address).hostname or "")
