@@ -19,7 +19,7 @@ from shard_model import Account, Closed, RedisShard
 import ledger.shard_link
 from ledger.balances import AccountRow, Balances, Hold, HoldPolicy, Renewal, connect_redis
 from ledger.entries import AccountId, ChargeRecord, RequestId, UsageLine
-from ledger.errors import BalanceUnavailable, HoldEnded, HoldUnknown, InsufficientFunds, ShardClosed
+from ledger.errors import BalanceUnavailable, HoldEnded, HoldUnknown, InsufficientFunds, ReadOnlyToken, ShardClosed
 from ledger.holds import OutboxEntry
 from ledger.ingest_groups import ChargeGroups
 from ledger.ingest_values import COST_MAX, IngestKey, IngestPolicy, UsageItem
@@ -53,6 +53,7 @@ class Pair:
         self.overdraft_max = LINE_MAX * self.scale
         self.model = RedisShard()
         self.tokens: dict[AccountId, ApiToken] = {account: mint_token(account, SHARD)[1] for account in ACCOUNTS}
+        self.to_look: dict[AccountId, ApiToken] = {account: mint_token(account, SHARD)[1] for account in ACCOUNTS}
         self.holds: dict[str, Hold] = {}
         self.reported: list[tuple[RequestId, AccountId, list[tuple[int, int]]]] = []  # in this epoch: in a new one the journal is asked first
         self.reports = 0
@@ -91,8 +92,9 @@ class Pair:
             self.post,
             self.rebuild,
             self.report,
+            self.look,
         )
-        await self.random.choices(steps, weights=(3, 3, 3, 2, 3, 2, 2, 2, 1, 1, 1, 0.3, 4))[0]()
+        await self.random.choices(steps, weights=(3, 3, 3, 2, 3, 2, 2, 2, 1, 1, 1, 0.3, 4, 1))[0]()
         if self.random.random() < 0.3:
             await self.compare()
 
@@ -113,6 +115,15 @@ class Pair:
         else:
             assert expected == ("ok", hold.amount)
             self.holds[request] = hold
+
+    async def look(self) -> None:
+        """Try to spend with a token that is for looking: even where the very hold is there already it is refused, and nothing changes."""
+        old, account = self.some_hold(), self.random.choice(ACCOUNTS)
+        request = old.request_id if old and old.token.account == account else RequestId("never")
+        with pytest.raises(ReadOnlyToken):
+            await self.real.place_hold(self.to_look[account], request, minimum=0, amount=self.amount(300), policy=POLICY)
+        standing = await self.real.authenticate(self.to_look[account], to_look=True)
+        assert (standing.read_only, standing.balance) == (True, self.model.account(account).balance)
 
     async def extend(self) -> None:
         if (hold := self.some_hold()) is None or hold.epoch != self.model.epoch:
@@ -212,7 +223,7 @@ class Pair:
         for number in {due, self.model.due_seq + 1}:
             expected = self.model.apply(self.model.epoch, number, account, key, amount)
             digest = self.token(account).digest
-            fields = {"status": "active", "tier": "free", "org": "org_1", f"t:{digest}": "1", f"k:{digest}": "key_1"}
+            fields = {"status": "active", "tier": "free", "org": "org_1", f"t:{digest}": "1", f"k:{digest}": "key_1", f"t:{self.to_look[account].digest}": "r"}
             if key.startswith("credit:") and amount > 0:
                 fields["funded"] = "1"
             assert await self.real.apply_change(SHARD, due_seq=number, account=account, key=key, amount=amount, fields=fields, detail="{}") == expected
@@ -244,7 +255,8 @@ class Pair:
     def row_of(self, account: int, figures: Account) -> AccountRow:
         digest = self.token(account).digest
         return AccountRow(
-            account=AccountId(account), balance=figures.balance, n=figures.n, charged=figures.charged, status="active", tokens={digest: TokenState.ACTIVE},
+            account=AccountId(account), balance=figures.balance, n=figures.n, charged=figures.charged, status="active",
+            tokens={digest: TokenState.ACTIVE, self.to_look[AccountId(account)].digest: TokenState.READ_ONLY},
             org="org_1", funded=figures.funded, keys={digest: "key_1"}, tracked=figures.tracked, month=MONTH if figures.tracked else 0,
         )  # fmt: skip
 
