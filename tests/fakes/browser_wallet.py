@@ -8,6 +8,7 @@ wallet.attach(page)
 import asyncio
 import base64
 import json
+import time
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
@@ -15,7 +16,6 @@ from hashlib import sha256
 from pathlib import Path
 from typing import Any
 
-import httpx
 from playwright.sync_api import Page
 from solders.keypair import Keypair
 from solders.transaction import Transaction
@@ -29,6 +29,7 @@ FEATURES = ("standard:connect", "standard:disconnect", "standard:events", "solan
 ICON = "data:image/svg+xml;base64," + base64.b64encode(
     b'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 24 24"><rect width="24" height="24" rx="6" fill="#7049c6"/></svg>'
 ).decode()  # fmt: skip
+CONFIRMED_SECONDS_MAX = 30.0
 REFUSED: dict[str, Any] = {"code": 4001, "message": "User rejected the request."}
 
 
@@ -78,6 +79,15 @@ class BrowserWallet:
         """Have the faucet give test USDC, and SOL for fees, and wait until the chain shows them."""
         given = CLIENT.post(f"{self.service.url}/sandbox/faucet", json={"wallet": self.address(place), "usdc": usdc})
         assert given.status_code == 200, given.text
+        deadline = time.monotonic() + CONFIRMED_SECONDS_MAX
+        while self._status(given.json()["signature"]) not in {"confirmed", "finalized"}:
+            assert time.monotonic() < deadline, "the faucet's transfer was not confirmed in time"
+            time.sleep(0.1)
+
+    def _status(self, signature: str) -> str | None:
+        question = {"jsonrpc": "2.0", "id": 1, "method": "getSignatureStatuses", "params": [[signature]]}
+        [row] = CLIENT.post(self.service.rpc_url, json=question).json()["result"]["value"]
+        return None if row is None else str(row["confirmationStatus"])
 
     def pay_without_memo(self, instructions: dict[str, Any], usdc: int, place: int = 0) -> str:
         """Pay past the page, and name nobody."""
@@ -106,7 +116,7 @@ class BrowserWallet:
         unsigned = Transaction.from_bytes(transaction)
         signed = Transaction([key], unsigned.message, unsigned.message.recent_blockhash)
         terms = [base64.b64encode(bytes(signed)).decode(), {"encoding": "base64", "preflightCommitment": "confirmed"}]
-        answer = httpx.post(self.service.rpc_url, json={"jsonrpc": "2.0", "id": 1, "method": "sendTransaction", "params": terms}, timeout=30).json()
+        answer = CLIENT.post(self.service.rpc_url, json={"jsonrpc": "2.0", "id": 1, "method": "sendTransaction", "params": terms}).json()
         if "error" in answer:
             return {"error": {"code": None, "message": answer["error"]["message"]}}
         return {"signature": list(bytes(signed.signatures[0]))}

@@ -9,6 +9,7 @@ import { dressMoments } from "./moments.js";
 import { fromBase64 } from "./wallet-bytes.js";
 import { WalletPicker } from "./wallet-picker.js";
 import { WalletProblem } from "./wallet-problem.js";
+import { PAYING } from "./wallet-session.js";
 
 const TYPING_MS = 350;
 const WAITING_MS = 1_000; // between two looks while a payment is on its way
@@ -195,6 +196,7 @@ function refusalWords(error, amount) {
 async function pay(session) {
   const amount = amountNow();
   if (amount === null) return;
+  session.require(PAYING);
   picker.say("Making the payment …");
   const transaction = await transactionFor(session.account.address, amount);
   picker.say(`Look at the payment of ${writeAmount(amount)} USDC in ${session.name}, and approve it there …`);

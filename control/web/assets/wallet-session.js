@@ -64,7 +64,7 @@ export class WalletSession {
 
   // Has the wallet sign and send a transaction; returns the signature in base58.
   async pay(transaction) {
-    this.#require(SEND);
+    this.require(SEND);
     const input = { account: this.account, chain: this.#chain, transaction, options: { preflightCommitment: "confirmed" } };
     const [output] = await this.#ask(() => this.#wallet.features[SEND].signAndSendTransaction(input));
     return toBase58(output.signature);
@@ -72,7 +72,7 @@ export class WalletSession {
 
   // Has the wallet sign a text; returns the signature in base58 and the envelope that the wallet put around the text.
   async sign(text) {
-    this.#require(SIGN);
+    this.require(SIGN);
     const message = new TextEncoder().encode(text);
     const [output] = await this.#ask(() => this.#wallet.features[SIGN].signMessage({ account: this.account, message }));
     const envelope = envelopeOf(text, output.signedMessage ?? message);
@@ -80,7 +80,8 @@ export class WalletSession {
     return { signature: toBase58(output.signature), envelope };
   }
 
-  #require(feature) {
+  // Throws where the address in use cannot do `feature`, before anybody is bothered.
+  require(feature) {
     if (!this.account) throw new WalletProblem("account", `${this.name} is not connected any more. Connect it again.`);
     const { chains, features } = this.account;
     if (feature === SEND && chains && !chains.includes(this.#chain)) {
