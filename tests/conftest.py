@@ -22,7 +22,11 @@ from tests.fakes.authorities import read_authorities_once
 # Whatever survives the run is of no use to anybody, so nothing waits for the disk; and hundreds of databases are not worth a vacuum.
 HASTY = ("-c", "fsync=off", "-c", "full_page_writes=off", "-c", "autovacuum=off")
 
+# As structlog has it by itself, but for tracebacks: to set one with colours and variables takes half a second, and tests log many.
+PLAIN_LOGS = [*structlog.get_config()["processors"][:-1], structlog.dev.ConsoleRenderer(exception_formatter=structlog.dev.plain_traceback)]
+
 read_authorities_once()
+structlog.configure(processors=PLAIN_LOGS)
 
 
 @pytest.hookimpl(optionalhook=True)
@@ -40,6 +44,7 @@ def logs_of_one_test() -> Iterator[None]:
     """A command that ran within a test has sent the logs to that test's terminal, which is closed afterwards."""
     yield
     structlog.reset_defaults()
+    structlog.configure(processors=PLAIN_LOGS)
     logs._figure_lines = None
 
 
