@@ -23,7 +23,7 @@ from metering.rate_cards import RateCard
 from metering.rates import Prices, Rate, effective
 
 ROWS: Final = 20
-MODELS: Final = 40
+MODELS: Final = 25
 DIFFERENCES_MAX: Final = 500
 KEPT_DRIFTS: Final = 4
 KEPT_CARDS: Final = 16
