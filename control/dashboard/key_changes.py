@@ -54,7 +54,7 @@ async def revoke_token(request: Request) -> Response:
         raise ApiError(409, "token_in_use", message=message)
     await visitor.context.accounts.revoke_token(token.token_id, visitor.account, keep_one=True)
     get_log().info("token_revoked", account_id=visitor.account.id, token_id=token.token_id)
-    return to_keys(visitor, "rotated" if "rotated" in request.query_params else "token_revoked", "tokens")
+    return to_keys(visitor, "rotated" if "rotated" in request.query_params else "token_revoked")
 
 
 async def create_key(request: Request) -> Response:
@@ -81,7 +81,7 @@ async def revoke_key(request: Request) -> Response:
     except UnknownKey:
         raise ApiError(404, "unknown_key", message="This account has no such key. It may have been another one's.") from None
     get_log().info("ingest_key_revoked", account_id=visitor.account.id, key_id=request.path_params["key_id"])
-    return to_keys(visitor, "key_revoked", "ingest-keys")
+    return to_keys(visitor, "key_revoked")
 
 
 async def set_budget(request: Request) -> Response:
@@ -93,10 +93,10 @@ async def set_budget(request: Request) -> Response:
         amount = None if form.budget is None else parse_usdc(form.budget.replace(",", ""))
         await visitor.context.workspaces.set_budget(visitor.account, workspace_id, amount)
     except ValueError as error:
-        return await show_keys(request, visitor, problem=Problem(place=workspace_id, message=f"{error}.", text=form.budget or ""))
+        return await show_keys(request, visitor, problem=Problem(place=workspace_id, message=f"{error}.", text=form.budget or ""), page=form.page)
     except UnknownWorkspace:
         raise ApiError(404, "unknown_workspace", message="This account has no such workspace.") from None
-    return to_keys(visitor, "budget" if amount else "no_budget", "workspaces")
+    return to_keys(visitor, "budget" if amount else "no_budget", form.page)
 
 
 async def _make_token(visitor: Visitor, name: str | None, scope: TokenScope, *, wish: str) -> str:

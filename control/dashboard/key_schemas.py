@@ -38,6 +38,7 @@ class BudgetForm(Question):
     """What a workspace is meant to cost a month; left empty, nothing in particular."""
 
     budget: Annotated[str, Field(max_length=40)] | None = None
+    page: Annotated[int, Field(ge=1, le=PAGES_MAX)] = 1
 
 
 class NothingForm(Question):

@@ -21,18 +21,29 @@ from ledger.ingest_values import KeyRow, WorkspaceUse
 TITLE: Final = "Keys and tokens"
 WORKSPACES_SHOWN: Final = 50
 SEE_OTHER: Final = 303
-DONE: Final[Mapping[str, str]] = {
-    "token_revoked": "The token is revoked: whoever has it is refused from now on.",
-    "key_revoked": "The key is revoked: whoever has it is refused from now on.",
-    "rotated": "The old token is revoked, and this page is open with the new one. Keep its address.",
-    "budget": "The budget is set.",
-    "no_budget": "The workspace has no budget any more.",
+TOKENS, INGEST_KEYS, WORKSPACES = "tokens", "ingest-keys", "workspaces"  # the parts of the page
+
+
+@dataclass(frozen=True, slots=True)
+class Done:
+    """What was done, said in the part of the page where it was: a form leads back there."""
+
+    place: str
+    text: str
+
+
+DONE: Final[Mapping[str, Done]] = {
+    "token_revoked": Done(TOKENS, "The token is revoked: whoever has it is refused from now on."),
+    "rotated": Done(TOKENS, "The old token is revoked, and this page is open with the new one. Keep its address."),
+    "key_revoked": Done(INGEST_KEYS, "The key is revoked: whoever has it is refused from now on."),
+    "budget": Done(WORKSPACES, "The budget is set."),
+    "no_budget": Done(WORKSPACES, "The workspace has no budget any more."),
 }
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Opened:
-    """What the page lists. `older` and `newer` are addresses of other pages of workspaces."""
+    """What the page lists. `before` and `after` are addresses of other pages of workspaces."""
 
     tokens: tuple[Token, ...]
     revoked_tokens: tuple[Token, ...]
@@ -40,8 +51,9 @@ class Opened:
     revoked_keys: tuple[KeyRow, ...]
     workspaces: tuple[WorkspaceUse, ...]
     month: datetime
-    newer: str | None
-    older: str | None
+    page: int
+    before: str | None
+    after: str | None
 
     @property
     def spenders(self) -> int:
@@ -64,9 +76,9 @@ async def keys_page(request: Request) -> Response:
     return await show_keys(request, visitor)
 
 
-async def show_keys(request: Request, visitor: Visitor, *, problem: Problem | None = None) -> Response:
+async def show_keys(request: Request, visitor: Visitor, *, problem: Problem | None = None, page: int = 1) -> Response:
     """Return the page, with what was wrong with a form of it."""
-    query = KeysQuery() if problem is not None else read_query(request, KeysQuery)
+    query = KeysQuery(page=page) if problem is not None else read_query(request, KeysQuery)
     return render(
         request,
         "dashboard/keys.html",
@@ -75,7 +87,7 @@ async def show_keys(request: Request, visitor: Visitor, *, problem: Problem | No
         visitor=visitor,
         opened=await _opened(visitor, query.page),
         wish=new_wish(),
-        done=DONE.get(query.done or ""),
+        done=DONE.get(query.done or "", Done("", "")),
         problem=problem or Problem(place="", message=""),
     )
 
@@ -103,9 +115,10 @@ def require_open(visitor: Visitor) -> None:
         raise ApiError(409, "account_closed", message="This account is closed: nothing new can be made for it.")
 
 
-def to_keys(visitor: Visitor, done: str, place: str) -> Response:
+def to_keys(visitor: Visitor, done: str, page: int = 1) -> Response:
     """Lead back to the page, to the part of it that changed."""
-    return RedirectResponse(f"{visitor.address}/keys?done={done}#{place}", SEE_OTHER)
+    listed = f"&page={page}" if page > 1 else ""
+    return RedirectResponse(f"{visitor.address}/keys?done={done}{listed}#{DONE[done].place}", SEE_OTHER)
 
 
 def new_wish() -> str:
@@ -130,6 +143,7 @@ async def _opened(visitor: Visitor, page: int) -> Opened:
         revoked_keys=tuple(key for key in keys if key.revoked_at is not None),
         workspaces=tuple(workspaces[:WORKSPACES_SHOWN]),
         month=month,
-        newer=f"{visitor.address}/keys?page={page - 1}#workspaces" if page > 1 else None,
-        older=f"{visitor.address}/keys?page={page + 1}#workspaces" if len(workspaces) > WORKSPACES_SHOWN else None,
+        page=page,
+        before=f"{visitor.address}/keys?page={page - 1}#workspaces" if page > 1 else None,
+        after=f"{visitor.address}/keys?page={page + 1}#workspaces" if len(workspaces) > WORKSPACES_SHOWN else None,
     )

@@ -160,6 +160,29 @@ def test_names_that_attack_and_workspaces_beyond_their_budget_are_shown_as_they_
     visits.look(page, "keys-full")
 
 
+def test_many_workspaces_are_shown_page_by_page(service: Appliance, visits: Visits) -> None:
+    account = service.register("1")
+    service.run("accounts", "tier", account.deposit_code, "team", "--reason", "many workspaces")
+    page = keys_page(visits, account)
+    page.locator("#key_name").fill("k")
+    page.get_by_role("button", name="Make a key").click()
+    bearer = {"authorization": f"Bearer {page.locator('.copyable-text').first.inner_text()}"}
+    events = [{"provider": "p", "cost_usd": 0, "workspace": f"workspace {number:02}"} for number in range(60)]
+    assert httpx.post(f"{service.url}/v1/usage", json=events, headers=bearer, timeout=60).status_code == 200
+    page.goto(f"{service.url}/dashboard/{account.api_token}/keys")
+
+    seen = page.get_by_role("rowheader").filter(has_text="workspace ").all_inner_texts()
+    page.get_by_role("link", name="After these").click()
+    expect(page.get_by_role("link", name="Before these")).to_be_visible()
+    seen += page.get_by_role("rowheader").filter(has_text="workspace ").all_inner_texts()
+
+    assert seen == [f"workspace {number:02}" for number in range(60)]
+    page.get_by_text("Set a budget").first.click()
+    page.get_by_label("USDC a month").first.fill("1")
+    page.get_by_role("button", name="Set", exact=True).first.click()
+    expect(page.get_by_role("row", name="workspace 50")).to_contain_text("1.00")
+
+
 def test_a_budget_that_is_none_is_said_beside_its_field(service: Appliance, visits: Visits) -> None:
     account = service.register()
     page = keys_page(visits, account, allowed=("422 (",))
