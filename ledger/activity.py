@@ -10,7 +10,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from datetime import UTC, datetime, timedelta
 from typing import Any, Final
 
-from ledger.activity_values import CLIENTS_MAX, KEPT_DAYS, MODEL_LENGTH_MAX, MODELS_MAX, Activity, ClientSeen, HourTally, Tally, text_of
+from ledger.activity_values import CLIENTS_MAX, KEPT_DAYS, MODEL_LENGTH_MAX, MODELS_MAX, Activity, ClientSeen, HourTally, text_of
 from ledger.balances import Balances
 from ledger.entries import HOUSE_SHARD, AccountId
 from ledger.errors import BalanceUnavailable
@@ -147,9 +147,10 @@ def _days(first: datetime, last: datetime) -> Iterable[datetime]:
 
 
 def _hours(day: datetime, answer: Any) -> Iterable[HourTally]:
+    hours = [day + timedelta(hours=hour) for hour in range(24)]
     for field, value in _pairs(answer):
         if field.startswith("h"):
-            yield HourTally(hour=day.replace(hour=int(field[1:3])), model=field[3:], tally=Tally.from_text(value))
+            yield HourTally(hour=hours[int(field[1:3])], model=field[3:], text=value)
 
 
 def _pairs(answer: Any) -> Iterable[tuple[str, str]]:

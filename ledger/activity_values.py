@@ -39,6 +39,7 @@ _BUCKETS: Final = len(LATENCY_BOUNDS_MS) + 1
 LATENCY_PLACE: Final = len(Outcome)  # where the counters of whole answers' times begin
 FIRST_BYTE_PLACE: Final = LATENCY_PLACE + _BUCKETS
 SIZE: Final = FIRST_BYTE_PLACE + _BUCKETS
+_PLACES: Final = {letter: place for place, letter in enumerate(ascii_letters)}
 _ENTRY: Final = re.compile(r"([A-Za-z])(\d{1,15})")
 
 
@@ -104,13 +105,11 @@ class Tally:
 
     @classmethod
     def from_text(cls, text: str) -> Self:
-        """Read the text form; what is none of it is left out, for these are no books."""
-        counters = [0] * SIZE
+        """Read the text form, or several one behind the other: their sum. What is none of it is left out, for these are no books."""
+        counters = [0] * len(ascii_letters)
         for letter, count in _ENTRY.findall(text):
-            place = ascii_letters.index(letter)
-            if place < SIZE:
-                counters[place] = int(count)
-        return cls(tuple(counters))
+            counters[_PLACES[letter]] += int(count)
+        return cls(tuple(counters[:SIZE]))
 
 
 def text_of(counters: Sequence[int]) -> str:
@@ -120,11 +119,16 @@ def text_of(counters: Sequence[int]) -> str:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class HourTally:
-    """One hour (UTC) of one model; `NO_MODEL` or `OTHER_MODEL` where it is not one of those that are told apart."""
+    """One hour (UTC) of one model; `NO_MODEL` or `OTHER_MODEL` where it is not one of those that are told apart. `text` is its tally's."""
 
     hour: datetime
     model: str
-    tally: Tally
+    text: str
+
+    @property
+    def tally(self) -> Tally:
+        """What was counted."""
+        return Tally.from_text(self.text)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -142,29 +146,24 @@ class Activity:
 
     hours: tuple[HourTally, ...]
 
+    # Months are thousands of texts: they are put together first and read once.
+
     @property
     def total(self) -> Tally:
         """All of it."""
-        return _sum(entry.tally for entry in self.hours)
+        return Tally.from_text("".join([entry.text for entry in self.hours]))
 
     def by_hour(self) -> dict[datetime, Tally]:
         """Return each hour in which something was seen, all models together."""
-        return self._grouped([entry.hour for entry in self.hours])
+        return _grouped((entry.hour, entry.text) for entry in self.hours)
 
     def by_model(self) -> dict[str, Tally]:
         """Return each model, most asked first."""
-        return self._grouped([entry.model for entry in self.hours])
-
-    def _grouped[Key](self, keys: Sequence[Key]) -> dict[Key, Tally]:
-        groups: dict[Key, list[Tally]] = {}
-        for key, entry in zip(keys, self.hours, strict=True):
-            groups.setdefault(key, []).append(entry.tally)
-        sums = {key: _sum(tallies) for key, tallies in groups.items()}
-        if keys and isinstance(keys[0], str):
-            return dict(sorted(sums.items(), key=lambda item: -item[1].requests))
-        return sums
+        return dict(sorted(_grouped((entry.model, entry.text) for entry in self.hours).items(), key=lambda item: -item[1].requests))
 
 
-def _sum(tallies: Iterable[Tally]) -> Tally:
-    counters = [each.counters for each in tallies]
-    return Tally(tuple(map(sum, zip(*counters, strict=True)))) if counters else Tally()
+def _grouped[Key](texts: Iterable[tuple[Key, str]]) -> dict[Key, Tally]:
+    groups: dict[Key, list[str]] = {}
+    for key, text in texts:
+        groups.setdefault(key, []).append(text)
+    return {key: Tally.from_text("".join(group)) for key, group in groups.items()}
