@@ -49,8 +49,13 @@ async def open_claim(request: Request) -> Response:
         token = await admit_claimant(request, visitor.context)
         opened = await begin_claim(visitor.context, token, signature=_signature_in(form.signature))
     except (ApiError, LedgerError) as error:
-        return await show_funds(request, visitor, refusal=_in_words(error), claimed=form.signature.strip())
+        return await show_funds(request, visitor, refusal=_in_words(error), refused="This payment cannot be claimed", claimed=form.signature.strip())
     return RedirectResponse(f"{visitor.address}/funds/claims/{opened.claim_id}", 303)
+
+
+async def claims_door(request: Request) -> Response:
+    """Lead whoever asks again for the answer to a form to the form."""
+    return RedirectResponse(f"{(await visit(request)).address}/funds#claim", 303)
 
 
 async def claim_page(request: Request) -> Response:

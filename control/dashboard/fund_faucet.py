@@ -39,5 +39,5 @@ async def give_test_money(request: Request) -> Response:
             raise ApiError(400, "invalid_request", message=asked.fault or f"The faucet gives {MOST:,} test USDC at most.")
         given = await ask_faucet(visitor.context, FaucetRequest(usdc=asked.amount, deposit_code=visitor.account.deposit_code))
     except ApiError as error:
-        return await show_funds(request, visitor, refusal=error)
+        return await show_funds(request, visitor, refusal=error, refused="No test money came")
     return RedirectResponse(f"{visitor.address}/funds?payment={given.signature}#payment", 303)

@@ -16,6 +16,7 @@ FUND_ROUTES: Final[tuple[PageRoute, ...]] = (
     (_page("/pay", "The part that depends on the amount."), funds.pay_part),
     (_page("/now", "The part that changes by itself."), funds.now_part),
     (_page("/claimable", "What a wallet sent without a name."), funds.claimable_part),
+    (_page("/claims", "Leads to the form."), fund_claims.claims_door),
     (_page("/claims", "Opens a claim.", "POST"), fund_claims.open_claim),
     (_page("/claims/{claim_id}", "An open claim."), fund_claims.claim_page),
     (_page("/claims/{claim_id}", "Proves a claim.", "POST"), fund_claims.prove_claim),

@@ -68,8 +68,8 @@ async def funds_page(request: Request) -> Response:
     return await show_funds(request, await visit(request))
 
 
-async def show_funds(request: Request, visitor: Visitor, *, refusal: ApiError | None = None, claimed: str = "") -> Response:
-    """Return the page; with a `refusal` of what was asked on it, which is said where it was asked."""
+async def show_funds(request: Request, visitor: Visitor, *, refusal: ApiError | None = None, refused: str = "", claimed: str = "") -> Response:
+    """Return the page; with the `refusal` of what was asked on it: `refused` is its title, `claimed` what was typed in."""
     query = FundsQuery() if refusal is not None else read_query(request, FundsQuery)
     return render(
         request,
@@ -81,6 +81,7 @@ async def show_funds(request: Request, visitor: Visitor, *, refusal: ApiError | 
         paying=await _paying(visitor, query),
         now=await _now(visitor, query),
         refusal=refusal,
+        refused=refused,
         claimed=claimed,
         amounts=AMOUNTS_OFFERED,
         steps=STEPS,

@@ -235,7 +235,7 @@ def test_a_wallet_that_comes_late_is_found(service: Appliance, visits: Visits) -
 
 def test_the_amount_is_shown_in_code_and_link_as_it_is_typed(service: Appliance, visits: Visits) -> None:
     account = service.register()
-    page = open_funds(visits, account)
+    page = open_funds(visits, account, allowed=("status of 400",))
     link, image = page.get_by_role("link", name="Open it in a wallet"), page.locator("img.qr")
 
     page.get_by_label("Amount in USDC").fill("1234.5")
@@ -248,7 +248,25 @@ def test_the_amount_is_shown_in_code_and_link_as_it_is_typed(service: Appliance,
     expect(image).to_have_attribute("src", f"/pay/{account.deposit_code}.svg")
     expect(page.locator("[data-part=phone]")).to_contain_text("the amount that you choose there")
     assert page.url.endswith("/funds?amount=")
+    page.get_by_label("Signature of the transaction").fill("none")
+    page.get_by_role("button", name="Claim this payment").click()
+    page.get_by_label("Amount in USDC").fill("7")
+    expect(image).to_have_attribute("src", f"/pay/{account.deposit_code}.svg?amount=7")
+    assert page.url.endswith("/funds?amount=7")  # and not the address of the form that was answered
     assert image.evaluate("image => image.complete && image.naturalWidth > 0")
+
+
+def test_a_page_that_is_open_when_its_token_is_revoked_shows_nothing_more(service: Appliance, visits: Visits) -> None:
+    account = service.register()
+    token = service.ask("tokens", "create", account.deposit_code)
+    other = Account(token["api_token"], account.deposit_code)
+    page = open_funds(visits, other, allowed=("status of 401",))
+    expect(page.get_by_text(account.deposit_code, exact=True)).to_be_visible()
+
+    service.run("tokens", "revoke", token["token_id"])
+
+    expect(page.get_by_role("heading", name="No account opens with this address")).to_be_visible(timeout=20_000)
+    assert account.deposit_code not in page.content()
 
 
 def test_test_money_comes_by_a_real_transfer_that_is_followed(service: Appliance, visits: Visits) -> None:

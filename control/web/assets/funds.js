@@ -22,12 +22,14 @@ const ANSWER_MS_MAX = 15_000;
 const place = document.querySelector("[data-funds]");
 const home = place?.dataset.funds ?? location.pathname;
 const announced = document.querySelector("[data-announce]");
-const address = new URL(location.href);
+// The page's own address, also where it was the answer to a form.
+const address = location.pathname === home ? new URL(location.href) : new URL(home, location.origin);
 
 // --- parts of the page
 
 async function fetchPart(path) {
   const answer = await fetch(path, { headers: { Accept: "text/html" }, signal: AbortSignal.timeout(ANSWER_MS_MAX) });
+  if (answer.status === 401) location.reload(); // the token was revoked meanwhile: what stands here is not for this reader any more
   if (!answer.ok) throw new Error(`The page answered ${answer.status}.`);
   return new DOMParser().parseFromString(await answer.text(), "text/html");
 }
