@@ -20,8 +20,9 @@ from mitmproxy.proxy.layers.http._base import HttpEvent
 from addons.conduct import Interrupt
 from addons.connections import PIPELINED_BYTES_MAX, GatewayHttp1Server
 from addons.driver import OpenProvider, ReleaseProvider
-from addons.lane_heads import AnswerReader, NotHere, ends_with_connection, read_request_head, write_request, write_response_head
+from addons.lane_heads import AnswerReader, NotHere, ends_with_connection, write_request, write_response_head
 from addons.light_objects import LightServer, fork
+from addons.request_reading import BadChunks, ChunkedBody, SizedBody, chunk, take_request_head
 from addons.streams import GatewayStream
 
 type Commands = layer.CommandGenerator[None]
@@ -43,12 +44,13 @@ class Lane(layer.Layer):
         self._done: list[GatewayStream] = []
         self._wakeups: set[commands.Command] = set()
         # The client's side of the present request.
-        self._body_left = 0
+        self._body: SizedBody | ChunkedBody | None = None  # while it comes
         self._request_done = self._response_done = False
         self._closes = self._chunked = False
         self._head_sent: http.Response | None = None
         # The provider's side.
         self._provider: Server | None = None
+        self._chunked_out = False  # a request to control keeps the framing it came with
         self._wanted: GetHttpConnection | None = None
         self._opening: commands.OpenConnection | None = None
         self._answer = AnswerReader()
@@ -103,11 +105,11 @@ class Lane(layer.Layer):
     # The client
 
     def _read_client(self, data: bytes) -> Commands:
-        if self._stream is None:
+        if self._body is not None:
+            yield from self._read_body(self._body, data)
+        elif self._stream is None:
             self._buffer += data
             yield from self._begin_requests()
-        elif self._body_left:
-            yield from self._read_body(data)
         else:
             self._buffer += data
             if len(self._buffer) > PIPELINED_BYTES_MAX:
@@ -116,44 +118,38 @@ class Lane(layer.Layer):
 
     def _begin_requests(self) -> Commands:
         """Begin with the requests that the buffer holds whole heads of, each when the one before has been answered."""
-        while self._stream is None and self._stock is None and self._buffer:
-            end = self._buffer.find(b"\r\n\r\n")
-            if end < 0:
-                # A head that does not end, or ends otherwise, is refused by those who know how.
-                if len(self._buffer) > GatewayHttp1Server.head_bytes_max or b"\n\n" in self._buffer or b"\n\r\n" in self._buffer:
-                    yield from self._hand_over()
-                return
-            try:
-                if end > GatewayHttp1Server.head_bytes_max:
-                    raise NotHere
-                request, length, self._closes = read_request_head(bytes(self._buffer[: end + 4]))
-            except NotHere:
-                yield from self._hand_over()
-                return
-            del self._buffer[: end + 4]
-            yield from self._begin(request, length)
+        try:
+            while self._stream is None and self._stock is None and (found := take_request_head(self._buffer, bytes_max=GatewayHttp1Server.head_bytes_max)):
+                request, length, self._closes = found
+                yield from self._begin(request, length)
+        except NotHere:
+            yield from self._hand_over()
 
-    def _begin(self, request: http.Request, length: int) -> Commands:
+    def _begin(self, request: http.Request, length: int | None) -> Commands:
         self._request_done = self._response_done = self._chunked = False
         self._head_sent = None
-        self._body_left = length
+        self._body = ChunkedBody() if length is None else SizedBody(length) if length else None
         stream = self._stream = GatewayStream(fork(self.context), self._stream_id)
         stream.mode = HTTPMode.transparent
         yield from self._tell(events.Start())
         yield from self._tell(http_events.RequestHeaders(self._stream_id, request, length == 0))
-        if length == 0:
+        if self._body is None:
             yield from self._end_body()
         elif self._buffer:
             data, self._buffer = bytes(self._buffer), bytearray()
-            yield from self._read_body(data)
+            yield from self._read_body(self._body, data)
 
-    def _read_body(self, data: bytes) -> Commands:
-        if len(data) > self._body_left:
-            self._buffer += data[self._body_left :]
-            data = data[: self._body_left]
-        self._body_left -= len(data)
-        yield from self._tell(http_events.RequestData(self._stream_id, data))
-        if not self._body_left:
+    def _read_body(self, body: SizedBody | ChunkedBody, data: bytes) -> Commands:
+        body.add(data)
+        try:
+            while (piece := body.next_piece()) is not None:
+                yield from self._tell(http_events.RequestData(self._stream_id, piece))
+        except BadChunks as error:
+            yield commands.CloseConnection(self.context.client)
+            yield from self._tell(http_events.RequestProtocolError(self._stream_id, str(error), http_events.ErrorCode.GENERIC_CLIENT_ERROR))
+        if body.complete:
+            self._buffer += body.rest()
+            self._body = None
             yield from self._end_body()
 
     def _end_body(self) -> Commands:
@@ -205,14 +201,14 @@ class Lane(layer.Layer):
         client = self.context.client
         if isinstance(event, http_events.ResponseData):
             if event.data:
-                yield commands.SendData(client, b"%x\r\n%s\r\n" % (len(event.data), event.data) if self._chunked else event.data)
+                yield commands.SendData(client, chunk(event.data) if self._chunked else event.data)
         elif isinstance(event, http_events.ResponseHeaders):
             response = self._head_sent = event.response
             self._chunked = "chunked" in response.headers.get("transfer-encoding", "").lower()
             yield commands.SendData(client, write_response_head(response))
         elif isinstance(event, http_events.ResponseEndOfMessage):
             if self._chunked:
-                yield commands.SendData(client, b"0\r\n\r\n")
+                yield commands.SendData(client, chunk(b""))
             self._response_done = True
             yield from self._finish()
         elif isinstance(event, http_events.ResponseProtocolError) and client.state & ConnectionState.CAN_WRITE:
@@ -252,9 +248,12 @@ class Lane(layer.Layer):
         if self._provider is None:
             return
         if isinstance(event, http_events.RequestHeaders):
+            self._chunked_out = "transfer-encoding" in event.request.headers
             yield commands.SendData(self._provider, write_request(event.request))
-        elif isinstance(event, http_events.RequestData):
-            yield commands.SendData(self._provider, event.data)
+        elif isinstance(event, http_events.RequestData) and event.data:
+            yield commands.SendData(self._provider, chunk(event.data) if self._chunked_out else event.data)
+        elif isinstance(event, http_events.RequestEndOfMessage) and self._chunked_out:
+            yield commands.SendData(self._provider, chunk(b""))
         elif isinstance(event, http_events.RequestProtocolError):
             provider, self._provider = self._provider, None
             yield commands.CloseConnection(provider)

@@ -1,6 +1,6 @@
 """Heads and bodies of HTTP/1.1 on the fast lane: read by llhttp in its strict mode, written in one piece.
 
-What a client's head must be to be served here is said in `read_request_head`: plain requests with a known length.
+What a client's head must be to be served here is said in `read_request_head`: plain requests with a known length, or in chunks.
 Anything else, however legal, is left to mitmproxy's own layers, which also know how to refuse it.
 """
 
@@ -19,7 +19,7 @@ from addons.light_objects import make_request, make_response
 
 METHODS: Final = frozenset({b"GET", b"POST", b"DELETE"})
 # Each of these changes framing, hops or protocol: mitmproxy's layers handle them.
-_NOT_HERE: Final = frozenset({b"transfer-encoding", b"expect", b"upgrade", b"te", b"trailer", b"http2-settings", b"proxy-connection", b"keep-alive"})
+_NOT_HERE: Final = frozenset({b"expect", b"upgrade", b"te", b"trailer", b"http2-settings", b"proxy-connection", b"keep-alive"})
 _CONNECTION_WISHES: Final = {b"keep-alive": False, b"close": True}
 _LENGTH_SPELLINGS: Final = (b"\r\nContent-Length: ", b"\r\ncontent-length: ")
 KNOWN_BYTES_MAX: Final = 8192
@@ -51,8 +51,8 @@ class _RequestHead:
         self.complete = True
 
 
-def read_request_head(head: bytes) -> tuple[http.Request, int, bool]:
-    """Return the request, the length of its body, and whether the client wants the connection closed afterwards.
+def read_request_head(head: bytes) -> tuple[http.Request, int | None, bool]:
+    """Return the request, the length of its body (None: it comes in chunks), and whether the client wants the connection closed afterwards.
 
     `head` ends with its empty line.
 
@@ -70,7 +70,7 @@ def read_request_head(head: bytes) -> tuple[http.Request, int, bool]:
         host="", port=0, method=read.method, scheme=b"", authority=b"", path=read.target, http_version=b"HTTP/1.1",
         headers=CheckedHeaders(fields, read.names, findings=read.findings), content=None, trailers=None, timestamp_start=time.time(), timestamp_end=None,
     )  # fmt: skip
-    return request, _read_length(figure), read.closes
+    return request, None if read.chunked else _read_length(figure), read.closes
 
 
 def _split_length(head: bytes) -> tuple[bytes, bytes | None]:
@@ -94,6 +94,7 @@ class _Shape:
     names: list[bytes]
     findings: dict[object, Any]
     length_at: int | None
+    chunked: bool
     closes: bool
 
 
@@ -113,7 +114,7 @@ def _read_shape(head: bytes) -> _Shape:
     length_at = names.index(b"content-length") if b"content-length" in names else None
     return _Shape(
         method=method, target=found.target, fields=tuple(found.fields), names=names, findings={}, length_at=length_at,
-        closes=_closes(found.fields, names),
+        chunked=_is_chunked(method, found.fields, names), closes=_closes(found.fields, names),
     )  # fmt: skip
 
 
@@ -130,6 +131,15 @@ def _closes(fields: Sequence[tuple[bytes, bytes]], names: Sequence[bytes]) -> bo
     if wish not in _CONNECTION_WISHES or names.count(b"host") > 1 or names.count(b"content-length") > 1:
         raise NotHere
     return _CONNECTION_WISHES[wish]
+
+
+def _is_chunked(method: bytes, fields: Sequence[tuple[bytes, bytes]], names: Sequence[bytes]) -> bool:
+    """Return whether the body comes in chunks; refuse any other coding, and one beside a length."""
+    if b"transfer-encoding" not in names:
+        return False
+    if method != b"POST" or b"content-length" in names or _only(b"transfer-encoding", fields, names, absent=b"").lower() != b"chunked":
+        raise NotHere
+    return True
 
 
 def _only(name: bytes, fields: Sequence[tuple[bytes, bytes]], names: Sequence[bytes], *, absent: bytes) -> bytes:
@@ -269,6 +279,8 @@ class AnswerReader:
         )  # fmt: skip
 
     def on_body(self, body: bytes) -> None:
+        if self.head is None:
+            raise ValueError("an interim answer with a body")  # llhttp reads its chunks, though it cannot have any
         self._body.append(body)
 
     def on_message_complete(self) -> None:

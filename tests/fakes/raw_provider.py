@@ -91,8 +91,20 @@ async def _read_request(reader: asyncio.StreamReader) -> Asked | None:
     line, *rest = head.decode("latin-1").split("\r\n")
     headers = [(name, value.strip()) for name, _, value in (item.partition(":") for item in rest if item)]
     asked = Asked(line, headers, b"")
-    asked.body = await reader.readexactly(int(asked.header("content-length") or 0))
+    if asked.header("transfer-encoding"):
+        asked.body = await _read_chunks(reader)
+    else:
+        asked.body = await reader.readexactly(int(asked.header("content-length") or 0))
     return asked
+
+
+async def _read_chunks(reader: asyncio.StreamReader) -> bytes:
+    """Read what the gateway writes: chunks without extensions or trailers."""
+    body = b""
+    while size := int(await reader.readline(), 16):
+        body += (await reader.readexactly(size + 2))[:size]
+    await reader.readexactly(2)
+    return body
 
 
 def answer(body: bytes | dict[str, Any], *, status: int = 200, kind: str = "application/json", more: str = "") -> bytes:

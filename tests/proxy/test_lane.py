@@ -7,6 +7,8 @@ import mitmproxy.http
 import pytest
 
 from addons.lane_heads import AnswerReader, NotHere, read_request_head
+from addons.request_reading import BadChunks, ChunkedBody, SizedBody
+from ledger.accounts import NewAccount
 from tests.fakes.gateway import Stage
 
 
@@ -46,7 +48,10 @@ async def test_a_finished_request_needs_no_garbage_collector(stage: Stage, monke
         b"POST  /v1/messages HTTP/1.1\r\nHost: x\r\n\r\n",
         b"HEAD /v1/messages HTTP/1.1\r\nHost: x\r\n\r\n",
         b"POST http://x/v1/messages HTTP/1.1\r\nHost: x\r\n\r\n",
-        b"POST /v1/messages HTTP/1.1\r\nHost: x\r\nTransfer-Encoding: chunked\r\n\r\n",
+        b"GET /v1/models HTTP/1.1\r\nHost: x\r\nTransfer-Encoding: chunked\r\n\r\n",
+        b"POST /v1/messages HTTP/1.1\r\nHost: x\r\nTransfer-Encoding: gzip, chunked\r\n\r\n",
+        b"POST /v1/messages HTTP/1.1\r\nHost: x\r\nTransfer-Encoding: chunked\r\nTransfer-Encoding: chunked\r\n\r\n",
+        b"POST /v1/messages HTTP/1.1\r\nHost: x\r\nTransfer-Encoding: chunked\r\nTrailer: x-y\r\n\r\n",
         b"POST /v1/messages HTTP/1.1\r\nHost: x\r\nContent-Length: 5\r\nTransfer-Encoding: chunked\r\n\r\n",
         b"POST /v1/messages HTTP/1.1\r\nHost: x\r\nContent-Length: 5\r\nContent-Length: 5\r\n\r\n",
         b"POST /v1/messages HTTP/1.1\r\nHost: x\r\nContent-Length: +5\r\n\r\n",
@@ -125,6 +130,7 @@ def test_an_answer_that_stops_short_has_not_ended() -> None:
         b"HTTP/1.1 200 OK\r\nContent-Length: 5\r\nTransfer-Encoding: chunked\r\n\r\n",
         b"HTTP/1.1 200 OK\r\nContent-Length: 5\r\nContent-Length: 6\r\n\r\n",
         b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\nzz\r\n",
+        b"HTTP/1.1 199 OK\r\nTransfer-Encoding: chunked\r\n\r\n2\r\nhe\r\n",
         b"HTTP/1.1 099 Early\r\n\r\n",
         b"HTTP/1.0 100 Continue\r\n\r\n",
         b"HTTP/2.0 200 OK\r\nContent-Length: 0\r\n\r\n",
@@ -175,12 +181,76 @@ async def test_a_connection_that_its_provider_has_closed_is_not_used_again(stage
 async def test_a_connection_serves_plain_requests_and_then_others(stage: Stage) -> None:
     account = await stage.open_account()
     body = b'{"model":"claude-sonnet-4-6","max_tokens":5,"messages":[{"role":"user","content":"x"}]}'
-    chunked = (
-        f"POST /proxy/{account.api_token}/v1/messages HTTP/1.1\r\nHost: x\r\nTransfer-Encoding: chunked\r\nConnection: close\r\n\r\n".encode()
-        + b"%x\r\n%s\r\n0\r\n\r\n" % (len(body), body)
+    other = (
+        f"POST /proxy/{account.api_token}/v1/messages HTTP/1.1\r\nHost: x\r\nKeep-Alive: timeout=5\r\nContent-Length: {len(body)}\r\nConnection: close\r\n\r\n"
     )
 
-    received = await stage.exchange_raw(stage.raw_request(account, body) + chunked)
+    received = await stage.exchange_raw(stage.raw_request(account, body) + other.encode() + body)
 
     assert received.count(b"HTTP/1.1 200") == 2
     assert len(stage.provider.asked) == 2
+
+
+CHUNKED_BODY = b'{"model":"claude-sonnet-4-6","max_tokens":5,"messages":[{"role":"user","content":"x"}]}'
+CHUNKS = b"10;a=b\r\n%s\r\n%x\r\n%s\r\n0\r\nx-trailer: y\r\n\r\n" % (CHUNKED_BODY[:16], len(CHUNKED_BODY) - 16, CHUNKED_BODY[16:])
+
+
+def chunked_head(account: NewAccount, *, connection: str = "close") -> bytes:
+    head = f"POST /proxy/{account.api_token}/v1/messages HTTP/1.1\r\nHost: x\r\nTransfer-Encoding: chunked\r\nConnection: {connection}\r\n\r\n"
+    return head.encode()
+
+
+def read_all(body: SizedBody | ChunkedBody, pieces: list[bytes]) -> bytes:
+    found = b""
+    for piece in pieces:
+        body.add(piece)
+        while (data := body.next_piece()) is not None:
+            found += data
+    return found
+
+
+@pytest.mark.parametrize("cut", range(0, len(CHUNKS), 3))
+def test_chunks_cut_anywhere_give_the_same_body_and_leave_what_follows(cut: int) -> None:
+    for body, wire in ((ChunkedBody(), CHUNKS), (SizedBody(len(CHUNKED_BODY)), CHUNKED_BODY)):
+        data = wire + b"GET /next"
+
+        assert read_all(body, [data[:cut], data[cut:]]) == CHUNKED_BODY
+        assert (body.complete, body.rest()) == (True, b"GET /next")
+
+
+@pytest.mark.parametrize("endless", [b"5;" + b"a" * 200_000, b"0\r\n" + b"x: y\r\n" * 20_000])
+def test_framing_that_does_not_end_is_not_kept(endless: bytes) -> None:
+    with pytest.raises(BadChunks):
+        read_all(ChunkedBody(), [endless[at : at + 4096] for at in range(0, len(endless), 4096)])
+
+
+async def test_chunked_requests_share_a_connection_with_others_and_leave_as_one_length(stage: Stage) -> None:
+    account = await stage.open_account()
+
+    wire = chunked_head(account, connection="keep-alive") + CHUNKS + stage.raw_request(account, CHUNKED_BODY) + chunked_head(account) + CHUNKS
+    received = await stage.exchange_raw(wire)
+
+    assert received.count(b"HTTP/1.1 200") == 3
+    assert [asked.body for asked in stage.provider.asked] == [CHUNKED_BODY] * 3
+    assert {asked.header("transfer-encoding") for asked in stage.provider.asked} == {None}
+    assert stage.provider.connections == 1  # which only the lane keeps for the next request
+    await stage.settled(account, charges=3)
+
+
+async def test_a_request_whose_chunks_are_damaged_ends_its_connection_and_costs_nothing(stage: Stage) -> None:
+    account = await stage.open_account()
+
+    received = await stage.exchange_raw(chunked_head(account) + b"5\r\nhello\r\nzz\r\n" + stage.raw_request(account, CHUNKED_BODY))
+
+    assert b"HTTP/1.1 200" not in received
+    assert stage.provider.asked == []
+    await stage.settled(account, charges=0)
+
+
+async def test_control_hears_a_chunked_request_whole(stage: Stage) -> None:
+    wire = b"POST /v1/usage HTTP/1.1\r\nHost: x\r\nTransfer-Encoding: chunked\r\nConnection: close\r\n\r\n" + CHUNKS
+
+    await stage.exchange_raw(wire)
+
+    (asked,) = stage.control.asked
+    assert asked.body == CHUNKED_BODY
