@@ -105,7 +105,6 @@ def test_a_wallet_pays_and_the_page_follows_the_payment_until_it_can_be_spent(se
     assert [details["chain"] for what, details in wallet.asked if what == "pay"] == ["solana:sandbox"]
     page.reload()
     expect(payment).to_contain_text("25.00 USDC credited")
-    visits.look(page, "funds-credited")
 
 
 def test_who_refuses_in_the_wallet_is_told_that_nothing_was_sent(service: Appliance, visits: Visits, wallet: BrowserWallet) -> None:
@@ -278,6 +277,20 @@ def test_test_money_comes_by_a_real_transfer_that_is_followed(service: Appliance
 
     expect(page.locator("#payment")).to_contain_text("5.00 USDC credited", timeout=CREDIT_MILLISECONDS_MAX)
     assert service.balance(account)["usdc_balance"] == 5 * USDC
+
+
+def test_payments_made_elsewhere_appear_by_themselves_however_large_or_small(service: Appliance, visits: Visits) -> None:
+    account = service.register()
+    page = open_funds(visits, account)
+    expect(page.locator("#deposits")).to_contain_text("No deposits yet")
+
+    for usdc in (999_999_999_999, 1, 1_000_000_000_000):
+        CLIENT.post(f"{service.url}/sandbox/faucet", json={"deposit_code": account.deposit_code, "usdc": usdc}).raise_for_status()
+
+    expect(page.locator("#deposits tbody tr")).to_have_count(3, timeout=CREDIT_MILLISECONDS_MAX)
+    expect(page.locator("#deposits .badge-good")).to_have_count(3, timeout=CREDIT_MILLISECONDS_MAX)
+    expect(page.locator("[data-part=figures] dd").first).to_contain_text("2,000,000.00 USDC", timeout=CREDIT_MILLISECONDS_MAX, use_inner_text=True)
+    visits.look(page, "funds-list")
 
 
 # --- claiming
