@@ -1,10 +1,10 @@
 /* A closed-loop HTTP/1.1 load generator: one thread, one epoll, loopback only.
  *
- *   load PORT PATH BODY_FILE CONCURRENCY REQUESTS SECONDS [-n] [-s MS] [-H 'name: value']...
+ *   load PORT PATH BODY_FILE CONCURRENCY REQUESTS SECONDS [-n] [-s MS] [-r RATE] [-H 'name: value']...
  *
  * Every connection sends its next request as soon as it has read the last answer; -n opens a new
  * connection for every request, else all are open before the first request leaves. -s spreads the
- * first requests over MS milliseconds. After REQUESTS requests or SECONDS seconds, whichever comes
+ * first requests over MS milliseconds; -r begins no more than RATE a second. After REQUESTS requests or SECONDS seconds, whichever comes
  * first, no more are begun, and those under way have a minute to end; 1000 errors end the run at
  * once. One JSON line goes to stdout: counts, requests a second, and percentiles of the whole answer
  * and of the first byte of its body, in ms. */
@@ -23,7 +23,7 @@
 enum { HEAD_MAX = 16384, BODY_MAX = 4 << 20, ERRORS_MAX = 1000, CONNECTIONS_MAX = 4096, READ_MAX = 262144, GRACE_SECONDS = 60 };
 
 typedef struct {
-    int fd, busy, sent; /* busy: a request is under way; sent: bytes of it that have left */
+    int fd, busy, waits, sent; /* busy: a request is under way; waits: for its turn by the rate; sent: bytes of it that have left */
     int in_body, status, chunked, close_after, until_close;
     long body_left; /* with a content-length */
     char head[HEAD_MAX];
@@ -34,7 +34,7 @@ typedef struct {
 
 static struct sockaddr_in target;
 static int poller, new_connections, in_air;
-static double deadline;
+static double deadline, rate, began;
 static char *request;
 static int request_length;
 static long wanted, started, done, errors, refused, last_refusal, body_bytes;
@@ -66,6 +66,8 @@ static void open_connection(connection *c) {
 
 static void begin_request(connection *c) {
     c->busy = started < wanted && now() < deadline;
+    c->waits = c->busy && rate && started >= rate * (now() - began);
+    if (c->waits) c->busy = 0;
     if (!c->busy) return;
     started++;
     in_air++;
@@ -211,7 +213,7 @@ static void report(double seconds, int concurrency) {
 int main(int argc, char **argv) {
     char extra[HEAD_MAX / 2] = "";
     if (argc < 7) {
-        fprintf(stderr, "usage: load PORT PATH BODY_FILE CONCURRENCY REQUESTS SECONDS [-n] [-s MS] [-H header]...\n");
+        fprintf(stderr, "usage: load PORT PATH BODY_FILE CONCURRENCY REQUESTS SECONDS [-n] [-s MS] [-r RATE] [-H header]...\n");
         return 2;
     }
     int concurrency = atoi(argv[4]);
@@ -220,6 +222,7 @@ int main(int argc, char **argv) {
     for (int i = 7; i < argc; i++) {
         if (!strcmp(argv[i], "-n")) new_connections = 1;
         else if (!strcmp(argv[i], "-s") && i + 1 < argc) spread = atof(argv[++i]) / 1e3;
+        else if (!strcmp(argv[i], "-r") && i + 1 < argc) rate = atof(argv[++i]);
         else if (!strcmp(argv[i], "-H") && i + 1 < argc && strlen(extra) + strlen(argv[i + 1]) + 3 < sizeof extra) strcat(strcat(extra, argv[++i]), "\r\n");
         else return fprintf(stderr, "unknown or too long: %s\n", argv[i]), 2;
     }
@@ -235,13 +238,18 @@ int main(int argc, char **argv) {
     poller = epoll_create1(0);
 
     open_all(connections, concurrency);
-    double began = now();
+    began = now();
     deadline = began + seconds;
     struct epoll_event events[256];
-    int begun = 0;
-    while ((in_air || (begun < concurrency && started < wanted)) && errors < ERRORS_MAX && now() < deadline + GRACE_SECONDS) {
+    int begun = 0, waiting = 0;
+    while ((in_air || waiting || (begun < concurrency && started < wanted)) && errors < ERRORS_MAX && now() < deadline + GRACE_SECONDS) {
         while (begun < concurrency && now() >= began + begun * spread / concurrency) begin_request(&connections[begun++]);
-        int count = epoll_wait(poller, events, 256, begun < concurrency ? 1 : 100);
+        waiting = 0;
+        for (int i = 0; rate && i < begun; i++) {
+            if (connections[i].waits) begin_request(&connections[i]);
+            waiting += connections[i].waits;
+        }
+        int count = epoll_wait(poller, events, 256, begun < concurrency || waiting ? 1 : 100);
         for (int i = 0; i < count; i++) {
             connection *c = events[i].data.ptr;
             if (!c->busy) continue;

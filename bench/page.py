@@ -20,8 +20,9 @@ CHARTED: Final = ("json-32", "json-32-new", "large-8", "stream-32", "paced-32")
 
 def write_page(page: Path, figures: Sequence[Figures], *, absent: Mapping[str, str], faults: Sequence[str], rounds: int, seconds: float) -> None:
     """Write the section of the comparison anew, and its chart."""
-    picture = draw_bars(list(_charted(figures)), title="CPU of the proxying process a request", unit="ms")
-    section = "\n".join(_section(figures, absent=absent, faults=faults, rounds=rounds, seconds=seconds, chart=write_chart(page, "cpu", picture)))
+    groups = list(_charted(figures))
+    chart = write_chart(page, "cpu", draw_bars(groups, title="CPU of the proxying process a request", unit="ms")) if groups else None
+    section = "\n".join(_section(figures, absent=absent, faults=faults, rounds=rounds, seconds=seconds, chart=chart))
     replace_section(page, "bench", section)
 
 
@@ -60,7 +61,7 @@ def _charted(figures: Sequence[Figures]) -> Iterator[Bars]:
             yield Bars(title=said[name], values=values, ours=OURS)
 
 
-def _section(figures: Sequence[Figures], *, absent: Mapping[str, str], faults: Sequence[str], rounds: int, seconds: float, chart: str) -> Iterator[str]:
+def _section(figures: Sequence[Figures], *, absent: Mapping[str, str], faults: Sequence[str], rounds: int, seconds: float, chart: str | None) -> Iterator[str]:
     machine = describe_machine()
     yield (
         f"{machine['day']}, {machine['cores']} cores, Linux {machine['kernel']}, Python {machine['python']}, mitmproxy {machine['mitmproxy']}; "
@@ -68,8 +69,9 @@ def _section(figures: Sequence[Figures], *, absent: Mapping[str, str], faults: S
     )
     yield ""
     yield from table(("mark", "bound", "measured", "of the least CPU", ""), [mark_cells(mark) for mark in marks(figures)])
-    yield ""
-    yield f"![CPU of the proxying process a request]({chart})"
+    if chart:
+        yield ""
+        yield f"![CPU of the proxying process a request]({chart})"
     for block in BLOCKS:
         rows = [row for row in figures if row.block == block.name]
         if rows:

@@ -143,9 +143,10 @@ def soak(system: System, load: Path, folder: Path, *, requests: int, minutes: fl
     pin(system.pids, {cores[-1]})
     pin(system.helpers, others)
     fresh = requests // NEW_CONNECTION_SHARE
+    rate, again = (requests - fresh) / (minutes * 60), fresh / (minutes * 60)  # spread over the whole time, so that its quarters are alike
     loads = (
-        (Body.JSON, ("16", str(requests - fresh), str(HOURS_MAX * 3600))),
-        (Body.JSON, ("4", str(fresh), str(HOURS_MAX * 3600), "-n")),
+        (Body.JSON, ("16", str(requests - fresh), str(HOURS_MAX * 3600), "-r", str(rate))),
+        (Body.JSON, ("4", str(fresh), str(HOURS_MAX * 3600), "-n", "-r", str(again))),
         (Body.PACED, (str(STREAMS), str(STREAMS_MAX), str(minutes * 60), "-s", "600")),
     )
     running = []

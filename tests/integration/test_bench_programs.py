@@ -37,7 +37,7 @@ def load(programs: dict[str, Path], port: int, body: Path, *flags: str) -> dict[
     return told
 
 
-@pytest.mark.parametrize("flags", [(), ("-n",), ("-s", "20")])
+@pytest.mark.parametrize("flags", [(), ("-n",), ("-s", "20"), ("-r", "400"), ("-n", "-r", "400")])
 @pytest.mark.parametrize("stream", [False, True])
 def test_every_request_is_answered(programs: dict[str, Path], mock: Provider, tmp_path: Path, stream: bool, flags: tuple[str, ...]) -> None:
     body = tmp_path / "body.json"
@@ -46,6 +46,15 @@ def test_every_request_is_answered(programs: dict[str, Path], mock: Provider, tm
 
     assert (told["done"], told["errors"], told["not_200"]) == (40, 0, 0)
     assert told["p99_ms"] >= told["p50_ms"] >= told["ttfb_p50_ms"] > 0
+
+
+def test_requests_come_no_faster_than_their_rate(programs: dict[str, Path], mock: Provider, tmp_path: Path) -> None:
+    body = tmp_path / "body.json"
+    body.write_bytes(request_body(Body.JSON))
+    told = load(programs, mock.port, body, "-r", "100")
+
+    assert told["done"] == 40
+    assert told["seconds"] >= 0.39
 
 
 def test_the_mock_speaks_as_a_provider(mock: Provider) -> None:
