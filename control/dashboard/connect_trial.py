@@ -3,13 +3,16 @@
 import json
 import time
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, Final
 
 from config.settings import reachable_host
+from control.accounts import find_lines
 from control.context import ControlContext
 from control.dashboard.visitor import Visitor
 from control.descriptions import PROVIDER_NAMES
+from control.schemas import TransactionsQuery
+from ledger.errors import LedgerError
 from metering.rates import Rate, effective
 from telemetry.logs import get_log
 
@@ -17,6 +20,7 @@ QUESTION: Final = "Say hello in three words."
 OUTPUT_TOKENS_MAX: Final = 16  # the least that every provider takes
 INPUT_TOKENS: Final = 40  # more than the question is, with what providers put around it
 ANSWER_SHOWN_MAX: Final = 400  # characters
+LINES_LOOKED_AT: Final = 20  # others of the account may run beside it
 MILLION: Final = 1_000_000
 
 
@@ -79,8 +83,18 @@ async def send_trial(visitor: Visitor, offer: TrialOffer) -> Trial:
             return Trial(model=offer.model, problem="The gateway took the request and did not answer in time. Your transactions tell whether it was charged.")
         trial = _read(offer, answer.status, headers=answer.headers, content=answer.content, milliseconds=int((time.monotonic() - began) * 1000))
         get_log().info("test_request_sent", account_id=visitor.account.id, model=offer.model, status=answer.status, charge=trial.charge)
-        return trial
+        return await with_charge(visitor, trial) if trial.charge is None and not trial.problem else trial
     return Trial(model=offer.model, problem="The gateway cannot be reached from here, so nothing was sent. The operator can see why with `level5 doctor`.")
+
+
+async def with_charge(visitor: Visitor, trial: Trial) -> Trial:
+    """Return the trial with its charge out of the statement: an answer that comes in pieces begins before its charge is known."""
+    try:
+        lines = await find_lines(visitor.context, visitor.token, TransactionsQuery(limit=LINES_LOOKED_AT))
+    except LedgerError:
+        return trial  # the journal is away: its line stands there later
+    line = next((line for line in lines if line.request_id == trial.request_id), None)
+    return trial if line is None else replace(trial, charge=-line.usdc_amount, balance=line.balance_after)
 
 
 def _order(rate: Rate) -> tuple[bool, int]:

@@ -1,4 +1,4 @@
-"""Every path of an account that changes something refuses a token that is for looking only, and a form that another site's page sent."""
+"""What the pages of an account do: every path that changes something refuses a token for looking and another site's form; a test request finds its charge."""
 
 import re
 from collections.abc import AsyncIterator
@@ -10,7 +10,10 @@ import pytest_asyncio
 
 from cli.embedded import EmbeddedPostgres
 from control.app import ROUTES
-from ledger.tokens import TokenScope
+from control.dashboard.connect_trial import Trial, with_charge
+from control.dashboard.visitor import Visitor
+from ledger.tokens import TokenScope, new_request_id, parse_token
+from tests.fakes.books import POLICY, record_of
 from tests.fakes.control import Control, control_settings, own_stores, prepare_stores, running_control
 
 pytestmark = pytest.mark.asyncio(loop_scope="module")
@@ -42,7 +45,23 @@ async def read_only(control: Control) -> tuple[str, str]:
     return registered["api_token"], text
 
 
-def test_there_are_paths_that_change_something() -> None:
+async def test_a_test_request_whose_answer_told_no_charge_finds_it_in_the_statement(control: Control) -> None:
+    registered = await control.register()
+    account, token = await control.account(registered), parse_token(registered["api_token"])
+    await control.context.accounts.credit(account, 1000, reason="test money", actor="test")
+    hold = await control.context.balances.place_hold(token, new_request_id(), minimum=50, amount=50, policy=POLICY)
+    await control.context.balances.settle(hold, record_of(hold.request_id, 7))
+    standing = await control.context.balances.standing(token)
+    visitor = Visitor(context=control.context, token=token, token_text=registered["api_token"], account=account, standing=standing)
+
+    found = await with_charge(visitor, Trial(model="m", request_id=hold.request_id))
+    other = await with_charge(visitor, Trial(model="m", request_id="another"))
+
+    assert (found.charge, found.balance) == (7, 993)
+    assert (other.charge, other.balance) == (None, None)
+
+
+async def test_there_are_paths_that_change_something() -> None:
     assert len(FORMS) >= 8
     assert len(CHANGING) > len(FORMS)
 
