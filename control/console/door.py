@@ -200,12 +200,12 @@ def see_other(path: str) -> Response:
     return RedirectResponse(path, SEE_OTHER)
 
 
-def sign_in_page(request: Request, *, status: int = 401, problem: str = "") -> Response:
-    """Return the page that says how to sign in."""
+def sign_in_page(request: Request, *, status: int = 401, problem: str = "", other: bool = False) -> Response:
+    """Return the page that says how to sign in; by an `other` account where one was refused."""
     console = console_of(request)
     wanted = request.url.path if request.method == "GET" else "/admin"
     return render(
-        request, "console/sign-in.html", title="Sign in", status=status, provider=console.provider, return_to=wanted, problem=problem,
+        request, "console/sign-in.html", title="Sign in", status=status, provider=console.provider, return_to=wanted, problem=problem, other=other,
         minutes=context_of(request).settings.admin.link_minutes,
     )  # fmt: skip
 

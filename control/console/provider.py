@@ -69,8 +69,8 @@ class OidcProvider:
         """The name under which people know it."""
         return urlsplit(self.issuer).netloc
 
-    async def address_to_sign_in(self, *, state: str, nonce: str, verifier: str) -> str:
-        """Return where the browser is sent.
+    async def address_to_sign_in(self, *, state: str, nonce: str, verifier: str, other: bool = False) -> str:
+        """Return where the browser is sent; with `other` the person is asked which account to use, though the issuer knows one already.
 
         Raises:
             ProviderAway: it does not say.
@@ -80,6 +80,7 @@ class OidcProvider:
             "response_type": "code", "client_id": self._client_id, "redirect_uri": self._redirect_uri, "scope": SCOPE, "state": state, "nonce": nonce,
             "code_challenge": challenge, "code_challenge_method": "S256",
         }  # fmt: skip
+        query |= {"prompt": "select_account"} if other else {}
         endpoint = (await self._describe()).authorization_endpoint
         return f"{endpoint}{'&' if '?' in endpoint else '?'}{urlencode(query)}"
 

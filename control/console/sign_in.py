@@ -65,7 +65,12 @@ async def begin(request: Request) -> Response:
     provider, wanted = console.provider, safe_return(request.query_params.get("to"))
     try:
         await console.sessions.begin_sign_in(state=state, browser=browser, issuer=provider.issuer, return_to=wanted)
-        address = await provider.address_to_sign_in(state=state, nonce=derived(browser, f"nonce {state}"), verifier=derived(browser, f"verifier {state}"))
+        address = await provider.address_to_sign_in(
+            state=state,
+            nonce=derived(browser, f"nonce {state}"),
+            verifier=derived(browser, f"verifier {state}"),
+            other=request.query_params.get("other") == "1",
+        )
     except ProviderAway as error:
         return _refused(request, "issuer_away", str(error), words=f"{provider.host} does not answer as it should, so nobody can sign in by it now.", status=503)
     except TooManySignIns as error:
@@ -93,7 +98,7 @@ async def come_back(request: Request) -> Response:
         if is_allowed(address, context_of(request).settings.admin.oidc.allowed):
             answer = await _let_in(request, console, Identity(actor=address, issuer=provider.issuer, address=address), return_to=return_to)
         else:
-            answer = _refused(request, "not_allowed", address, words=f"{address} is not on the list of those who may use this console.", status=403)
+            answer = _refused(request, "not_allowed", address, words=f"{address} is not on the list of those who may use this console.", other=True)
     _clear_cookie(answer, console, console.cookies.sign_in)
     return answer
 
@@ -182,11 +187,11 @@ async def _let_in(request: Request, console: Console, identity: Identity, *, ret
     return answer
 
 
-def _refused(request: Request, reason: str, detail: str, *, words: str, status: int = 403) -> Response:
+def _refused(request: Request, reason: str, detail: str, *, words: str, status: int = 403, other: bool = False) -> Response:
     get_log().warning(
         "console_sign_in_refused", reason=reason, detail=detail, network=caller_network(request), request_id=request.scope.get("level5.request_id")
     )
-    return sign_in_page(request, status=status, problem=words)
+    return sign_in_page(request, status=status, problem=words, other=other)
 
 
 def _spent_link() -> ApiError:

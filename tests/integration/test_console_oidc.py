@@ -96,6 +96,9 @@ async def test_who_is_not_on_the_list_stays_outside(browser: Browser, issuer: Is
     assert refused.status_code == 403
     assert STRANGER in text_of(refused)
     assert SESSION not in browser.cookies
+    assert "another account" in text_of(refused)
+    again = str((await browser.get("/admin/oidc/start?other=1")).headers["location"])
+    assert parse_qs(urlsplit(again).query)["prompt"] == ["select_account"]
 
 
 async def test_an_address_that_nobody_verified_is_nobodys(stores: tuple[str, str], issuer: Issuer) -> None:
