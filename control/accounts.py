@@ -8,6 +8,7 @@ from control.errors import ApiError
 from control.paying import funding_instructions
 from control.reading import read_body, read_query
 from control.schemas import BalanceAnswer, FundingInstructions, RegisterAnswer, RegisterRequest, TransactionLine, TransactionsAnswer, TransactionsQuery
+from ledger.accounts import NewAccount
 from ledger.entries import AccountId
 from ledger.errors import InactiveAccount, LedgerError
 from ledger.holds import Standing
@@ -23,16 +24,8 @@ async def register(request: Request) -> Response:
     """Open an account with an api_token, and say how to fund it."""
     context = context_of(request)
     wish = await read_body(request, RegisterRequest)
-    await _admit(request, context)
-    try:
-        opened = await context.accounts.create(name=wish.name)
-    except LedgerError:
-        metrics.registrations_total.labels("unavailable").inc()
-        raise
-    metrics.registrations_total.labels("created").inc()
-    context.codes.remember(opened.account.id, opened.account.deposit_code)
+    opened = await open_account(request, name=wish.name)
     await context.chain.look()
-    get_log().info("account_registered", account_id=opened.account.id, request_id=request.scope.get("level5.request_id"))
     answer = RegisterAnswer(
         api_token=opened.api_token,
         deposit_code=opened.account.deposit_code,
@@ -40,6 +33,26 @@ async def register(request: Request) -> Response:
         instructions=funding_instructions(context, opened.api_token, opened.account.deposit_code),
     )
     return JSONResponse(answer.model_dump(exclude_unset=True))
+
+
+async def open_account(request: Request, *, name: str | None) -> NewAccount:
+    """Open an account for whoever asks, within the limit of their network.
+
+    Raises:
+        ApiError: 429, too many were opened from there.
+        BalanceUnavailable, JournalUnavailable: a store did not answer.
+    """
+    context = context_of(request)
+    await _admit(request, context)
+    try:
+        opened = await context.accounts.create(name=name)
+    except LedgerError:
+        metrics.registrations_total.labels("unavailable").inc()
+        raise
+    metrics.registrations_total.labels("created").inc()
+    context.codes.remember(opened.account.id, opened.account.deposit_code)
+    get_log().info("account_registered", account_id=opened.account.id, request_id=request.scope.get("level5.request_id"))
+    return opened
 
 
 async def balance(request: Request) -> Response:

@@ -4,19 +4,17 @@ import io
 from functools import lru_cache
 from typing import Final
 
+from markupsafe import Markup
 from starlette.requests import Request
 from starlette.responses import Response
 
 from control.chain_view import SANDBOX_CLUSTER
-from control.context import ControlContext, context_of
-from control.errors import ApiError, from_ledger
-from control.house_page import copyable, html_page, notice
-from control.markup import Markup, tag
+from control.context import context_of
 from control.paying import cluster_words, label_of, pay_link, require_payable
 from control.paying_schemas import PayQuery
 from control.reading import read_query
 from control.solana_pay import read_amount, write_amount
-from ledger.errors import LedgerError
+from control.web.rendering import render
 
 SVG: Final = "image/svg+xml"
 QR_SECONDS: Final = 300  # as long as a changed or closed vault may go on being shown by a browser's memory
@@ -41,30 +39,24 @@ async def qr_code(request: Request) -> Response:
 async def pay_page(request: Request) -> Response:
     """Show a person how to pay into an account."""
     context = context_of(request)
-    try:
-        account, pay_to = await require_payable(context, request.path_params["deposit_code"])
-        amount = _amount(request)
-    except (ApiError, LedgerError) as error:
-        return _refusal(context, error if isinstance(error, ApiError) else from_ledger(error))
+    account, pay_to = await require_payable(context, request.path_params["deposit_code"])
+    amount = _amount(request)
     pay_url = pay_link(context, pay_to, account.deposit_code, amount=amount)
-    asked = "USDC" if amount is None else f"{write_amount(amount)} USDC"
-    body = (
-        *((notice("Test money only: this is a simulated Solana cluster, and a real wallet cannot pay here."),) if pay_to.cluster == SANDBOX_CLUSTER else ()),
-        tag("h1", f"Pay {asked} to {label_of(context)}"),
-        tag("p", f"On {cluster_words(pay_to)}. Scan the code with a wallet, or ", tag("a", "open it in a wallet", href=pay_url), "."),
-        tag("div", Markup(draw(pay_url)), class_="qr"),
-        tag("h2", "By hand"),
-        tag("p", "Any transfer of USDC will do that carries the memo. A click selects a line whole."),
-        *_lines("Address", pay_to.address),
-        *_lines("Memo: names the account, and must not be left out", account.deposit_code),
-        *_lines("Token: the mint of USDC", pay_to.mint),
-        *(_lines("Amount in USDC", write_amount(amount)) if amount is not None else ()),
-        tag(
-            "p",
-            "It can be spent when Solana has finalized it, usually within half a minute. An exchange often cannot add a memo: pay from a wallet of your own.",
-        ),
+    return render(
+        request,
+        "pay.html",
+        title="Pay",
+        test_money=pay_to.cluster == SANDBOX_CLUSTER,
+        asked="USDC" if amount is None else f"{write_amount(amount)} USDC",
+        label=label_of(context),
+        pay_url=pay_url,
+        drawing=Markup(draw(pay_url)),  # noqa: S704  # of our own making
+        cluster=cluster_words(pay_to),
+        address=pay_to.address,
+        code=account.deposit_code,
+        mint=pay_to.mint,
+        amount=None if amount is None else write_amount(amount),
     )
-    return html_page(context, "Pay", *body)
 
 
 async def icon(_request: Request) -> Response:
@@ -85,11 +77,3 @@ def draw(text: str) -> str:
 def _amount(request: Request) -> int | None:
     text = read_query(request, PayQuery).amount
     return None if text is None else read_amount(text)
-
-
-def _lines(name: str, value: str) -> tuple[Markup, Markup]:
-    return tag("h3", name), copyable(value)
-
-
-def _refusal(context: ControlContext, error: ApiError) -> Response:
-    return html_page(context, "Level5", tag("h1", f"{error.status}"), tag("p", error.message), status=error.status, headers=error.headers)

@@ -11,7 +11,7 @@ from control.errors import ApiError
 from control.web.rendering import render
 from ledger.errors import LedgerError
 
-PAGES: Final = ("/dashboard", "/admin", "/pay", "/pricing")
+PAGES: Final = ("/dashboard", "/admin", "/open", "/pay", "/pricing")
 HEADINGS: Final[Mapping[int, str]] = {
     400: "This cannot be read",
     401: "No account opens with this address",
@@ -34,7 +34,7 @@ def wants_page(request: Request) -> bool:
     if "text/html" in accepted:
         return True
     below = any(request.url.path == path or request.url.path.startswith(f"{path}/") for path in PAGES)
-    return below and not any(kind in accepted for kind in ("application/json", "text/event-stream"))
+    return below and not request.url.path.endswith(".svg") and not any(kind in accepted for kind in ("application/json", "text/event-stream"))
 
 
 def error_page(request: Request, error: ApiError) -> Response:
