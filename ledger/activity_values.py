@@ -9,6 +9,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from enum import IntEnum
+from functools import cached_property
 from string import ascii_letters
 from typing import Final, Self
 
@@ -140,26 +141,35 @@ class ClientSeen:
     last_seen: datetime
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True)
 class Activity:
     """What was seen in a period, oldest first. Never exact: what a worker had in memory when it was killed is lost."""
 
     hours: tuple[HourTally, ...]
 
-    # Months are thousands of texts: they are put together first and read once.
+    # Months are thousands of texts: they are put together first, and read once.
 
-    @property
+    @cached_property
     def total(self) -> Tally:
         """All of it."""
-        return Tally.from_text("".join([entry.text for entry in self.hours]))
+        return _sum(self.by_hour().values())
 
     def by_hour(self) -> dict[datetime, Tally]:
         """Return each hour in which something was seen, all models together."""
+        return self._by_hour
+
+    @cached_property
+    def _by_hour(self) -> dict[datetime, Tally]:
         return _grouped((entry.hour, entry.text) for entry in self.hours)
 
     def by_model(self) -> dict[str, Tally]:
         """Return each model, most asked first."""
         return dict(sorted(_grouped((entry.model, entry.text) for entry in self.hours).items(), key=lambda item: -item[1].requests))
+
+
+def _sum(tallies: Iterable[Tally]) -> Tally:
+    counters = [each.counters for each in tallies]
+    return Tally(tuple(map(sum, zip(*counters, strict=True)))) if counters else Tally()
 
 
 def _grouped[Key](texts: Iterable[tuple[Key, str]]) -> dict[Key, Tally]:

@@ -169,26 +169,20 @@ WHERE shard = (SELECT shard FROM accounts WHERE id = $1) AND account_id = $1 AND
 GROUP BY provider, model, reported ORDER BY sum(amount) DESC, sum(requests) DESC, provider, model LIMIT $4;
 
 -- name: usage_by_work
--- By workspace and task type where $5 is 'both', else by one of them; the gateway's own traffic is '-' in both.
+-- By workspace and task type where $5 is 'both', else by one of them: the dearest $4, and the rest as one.
 WITH parts AS MATERIALIZED (
     SELECT CASE WHEN $5 = 'task_type' THEN '' ELSE workspace_id END AS workspace_id, CASE WHEN $5 = 'workspace' THEN '' ELSE task_type END AS task_type,
         sum(requests) AS requests, sum(input_tokens) AS input_tokens, sum(output_tokens) AS output_tokens, sum(cache_write_tokens) AS cache_write_tokens,
-        sum(cache_read_tokens) AS cache_read_tokens, sum(amount) AS amount, 0::numeric AS cache_write_1h_tokens, 0::numeric AS provider_cost
+        sum(cache_read_tokens) AS cache_read_tokens, sum(amount) AS amount
     FROM work_hourly
     WHERE shard = (SELECT shard FROM accounts WHERE id = $1) AND account_id = $1 AND hour >= $2 AND hour < $3 GROUP BY 1, 2
-    UNION ALL
-    SELECT '-', '-', sum(requests), sum(input_tokens), sum(output_tokens), sum(cache_write_tokens), sum(cache_read_tokens), sum(amount),
-        sum(cache_write_1h_tokens), sum(provider_cost)
-    FROM rollups_hourly
-    WHERE shard = (SELECT shard FROM accounts WHERE id = $1) AND account_id = $1 AND hour >= $2 AND hour < $3 AND NOT reported HAVING count(*) > 0
 ), ranked AS (
     SELECT *, row_number() OVER (ORDER BY amount DESC, requests DESC, workspace_id, task_type) AS place FROM parts
 ), lines AS (
     SELECT CASE WHEN place <= $4 THEN workspace_id ELSE '*' END AS workspace_id, CASE WHEN place <= $4 THEN task_type ELSE '*' END AS task_type,
         place > $4 AS rest, min(place) AS place, sum(requests)::bigint AS requests, sum(input_tokens)::bigint AS input_tokens,
-        sum(output_tokens)::bigint AS output_tokens, sum(cache_write_tokens)::bigint AS cache_write_tokens,
-        sum(cache_write_1h_tokens)::bigint AS cache_write_1h_tokens, sum(cache_read_tokens)::bigint AS cache_read_tokens, sum(amount)::bigint AS amount,
-        sum(provider_cost)::bigint AS provider_cost
+        sum(output_tokens)::bigint AS output_tokens, sum(cache_write_tokens)::bigint AS cache_write_tokens, 0::bigint AS cache_write_1h_tokens,
+        sum(cache_read_tokens)::bigint AS cache_read_tokens, sum(amount)::bigint AS amount, 0::bigint AS provider_cost
     FROM ranked GROUP BY 1, 2, 3
 )
 SELECT lines.*, coalesce(workspaces.name, '') AS workspace

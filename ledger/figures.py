@@ -4,7 +4,7 @@ Each function is one bounded statement. None waits for the journal: figures are 
 Every function raises JournalUnavailable where Postgres does not answer.
 """
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from datetime import UTC, datetime, timedelta
 from typing import Any, Final
 
@@ -32,14 +32,21 @@ async def spend_over_time(pool: Pool, account: AccountId, period: Period, *, by:
     return series_of(rows, len(buckets))
 
 
-async def spend_by(pool: Pool, account: AccountId, period: Period, *, by: Dimension, rows_max: int = 20) -> list[Share]:
-    """Return what was used, split by one property: the dearest `rows_max`, at most 200, the rest as one share `OTHER` at the end."""
+async def spend_by(
+    pool: Pool, account: AccountId, period: Period, *, by: Dimension, rows_max: int = 20, usages: Sequence[ModelUsage] | None = None
+) -> list[Share]:
+    """Return what was used, split by one property: the dearest `rows_max`, at most 200, the rest as one share `OTHER` at the end.
+
+    `usages` is what `usage_by_model` said of the same period, where it is at hand: then it is not read again.
+    """
     rows_max = min(rows_max, SHARES_MAX)
-    if by in (Dimension.WORKSPACE, Dimension.TASK_TYPE):
-        shares = [_work_share(row, by) for row in await _fetch(pool, SQL["usage_by_work"], account, period.since, period.until, rows_max, by.value)]
-    else:
-        shares = [_model_share(usage, by) for usage in await usage_by_model(pool, account, period)]
-    return _merged(shares, rows_max)
+    if usages is None:
+        usages = await usage_by_model(pool, account, period)
+    if by in (Dimension.MODEL, Dimension.PROVIDER):
+        return _merged([_model_share(usage, by) for usage in usages], rows_max)
+    rows = await _fetch(pool, SQL["usage_by_work"], account, period.since, period.until, rows_max, by.value)
+    gateway = [Share(key=GATEWAY, label="", counts=counts) for counts in _metered(usages)]
+    return _merged([*gateway, *(_work_share(row, by) for row in rows)], rows_max)
 
 
 async def usage_by_model(pool: Pool, account: AccountId, period: Period) -> list[ModelUsage]:
@@ -50,22 +57,19 @@ async def usage_by_model(pool: Pool, account: AccountId, period: Period) -> list
     return [model_usage(row) for row in await _fetch(pool, SQL["usage_by_model"], account, period.since, period.until, MODELS_MAX)]
 
 
-async def work_breakdown(pool: Pool, account: AccountId, period: Period, *, rows_max: int = 50) -> list[WorkUsage]:
-    """Return the cost of each task type in each workspace, dearest first, at most `rows_max` (200); the gateway's own traffic is one line.
+async def work_breakdown(pool: Pool, account: AccountId, period: Period, *, rows_max: int = 50, usages: Sequence[ModelUsage] | None = None) -> list[WorkUsage]:
+    """Return the cost of each task type in each workspace, dearest first, at most `rows_max` (200); the gateway's own traffic is one more line.
 
-    Lines beyond are put together in one with `task_type` and `workspace_id` `OTHER`.
+    Lines beyond are put together in one with `task_type` and `workspace_id` `OTHER`, at the end. `usages` as in `spend_by`.
     """
     rows = await _fetch(pool, SQL["usage_by_work"], account, period.since, period.until, min(rows_max, SHARES_MAX), "both")
-    return [
-        WorkUsage(
-            workspace_id=row["workspace_id"] or None,
-            workspace=row["workspace"],
-            task_type=row["task_type"],
-            through_gateway=row["workspace_id"] == GATEWAY,
-            counts=counts_of(row),
-        )
-        for row in rows
-    ]
+    metered = _metered(await usage_by_model(pool, account, period) if usages is None else usages)
+    lines = [WorkUsage(workspace_id=GATEWAY, workspace="", task_type=GATEWAY, through_gateway=True, counts=counts) for counts in metered]
+    for row in rows:
+        place = row["workspace_id"] or None
+        line = WorkUsage(workspace_id=place, workspace=row["workspace"], task_type=row["task_type"], through_gateway=False, counts=counts_of(row))
+        lines.append(line)
+    return sorted(lines, key=lambda line: (line.workspace_id == OTHER, -line.counts.amount, -line.counts.requests))
 
 
 async def burn(pool: Pool, account: AccountId, now: datetime) -> Burn:
@@ -97,6 +101,12 @@ def model_usage(row: Any) -> ModelUsage:
 def counts_of(row: Any) -> Counts:
     """Read the counts of a row."""
     return Counts(**{name: row[name] for name in _COUNTS})
+
+
+def _metered(usages: Iterable[ModelUsage]) -> list[Counts]:
+    """Return what came through the gateway itself, in one; nothing where nothing did."""
+    counts = [usage.counts for usage in usages if not usage.reported]
+    return [total_of(counts)] if counts else []
 
 
 def _work_share(row: Any, by: Dimension) -> Share:

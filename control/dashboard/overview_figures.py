@@ -79,8 +79,8 @@ async def read_figures(visitor: Visitor, chosen: Chosen, now: datetime) -> Figur
     context, account, period = visitor.context, visitor.account.id, chosen.period
     series = await spend_over_time(context.pool, account, period, by=chosen.by, series_max=TONES)
     usages = await usage_by_model(context.pool, account, period)
-    shares = await spend_by(context.pool, account, period, by=chosen.by, rows_max=SHARES_MAX)
-    work = await work_breakdown(context.pool, account, period, rows_max=WORK_MAX)
+    shares = await spend_by(context.pool, account, period, by=chosen.by, rows_max=SHARES_MAX, usages=usages)
+    work = await work_breakdown(context.pool, account, period, rows_max=WORK_MAX, usages=usages)
     tones = {line.key: _tone(line.key, place) for place, line in enumerate(series)}
     buckets = buckets_of(period)
     return Figures(
