@@ -12,7 +12,7 @@ from pydantic import BaseModel, ConfigDict, Field
 from starlette.requests import Request
 from starlette.responses import Response
 
-from control.console.door import Form, Operator, enter, note, receive, see_other, shown
+from control.console.door import Form, Operator, Words, enter, note, receive, see_other, shown
 from control.errors import ApiError
 from control.reading import read_query
 from ledger.account_values import Account, KeyReused
@@ -36,7 +36,7 @@ DONE: Final = {
 }
 _EXACT: Final = re.compile(r"\d{1,18}|org_[0-9a-f]{16}|[0-9A-Fa-f]{16}|l5_\S+")  # what names one account alone
 
-Reason = Annotated[str, Field(min_length=1, max_length=300)]
+Reason = Annotated[Words, Field(min_length=1, max_length=300)]
 Once = Annotated[str, Field(pattern=r"^[A-Za-z0-9_-]{22,64}$")]
 Status = Literal["active", "suspended", "closed"]
 
@@ -46,7 +46,7 @@ class AccountsQuery(BaseModel):
 
     model_config = ConfigDict(extra="forbid", frozen=True, str_strip_whitespace=True)
 
-    q: str = Field(default="", max_length=200)
+    q: Words = Field(default="", max_length=200)
     status: Literal["", "active", "suspended", "closed"] = ""
     before: int | None = Field(default=None, gt=0, lt=2**63)
 
@@ -54,7 +54,7 @@ class AccountsQuery(BaseModel):
 class FindForm(Form):
     """What is looked for: an id, a code, a token or a part of a name."""
 
-    q: str = Field(default="", max_length=200)
+    q: Words = Field(default="", max_length=200)
 
 
 class AccountQuery(BaseModel):
@@ -207,8 +207,10 @@ async def revoke_key(request: Request) -> Response:
     """Take an ingest key of the account back."""
     operator, form = await receive(request, RevokeForm)
     account, key_id = await _account(request, operator), request.path_params["key_id"]
-    await note(request, operator, "ingest_key_revoke", account=account.public_id, key=key_id[:100], reason=form.reason)
     try:
+        if not re.fullmatch(r"key_[0-9a-f]{1,32}", key_id):
+            raise UnknownKey(key_id)
+        await note(request, operator, "ingest_key_revoke", account=account.public_id, key=key_id, reason=form.reason)
         await operator.context.keys.revoke(key_id, account)
     except UnknownKey:
         raise ApiError(404, "unknown_key", message="This account has no such key.") from None

@@ -8,7 +8,7 @@ from pydantic import BaseModel, BeforeValidator, ConfigDict, Field
 from starlette.requests import Request
 from starlette.responses import Response, StreamingResponse
 
-from control.console.door import Operator, enter, note, shown
+from control.console.door import Operator, Words, enter, note, shown
 from control.export_formats import Cell, cell, csv_lines, iso
 from control.middleware import take_time
 from control.reading import read_query
@@ -33,8 +33,8 @@ class AuditPageQuery(BaseModel):
 
     model_config = ConfigDict(extra="forbid", frozen=True, str_strip_whitespace=True)
 
-    actor: str = Field(default="", max_length=300)
-    action: str = Field(default="", max_length=100)
+    actor: Words = Field(default="", max_length=300)
+    action: Words = Field(default="", max_length=100)
     since: Day = Field(default=None, alias="from")
     until: Day = Field(default=None, alias="to")
     before: int | None = Field(default=None, gt=0, lt=2**63)

@@ -9,7 +9,7 @@ import hmac
 import time
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, field
-from typing import Any, Final
+from typing import Annotated, Any, Final
 from urllib.parse import urlsplit
 
 from pydantic import BaseModel, ConfigDict, Field
@@ -35,6 +35,10 @@ COOKIE_LENGTH_MAX: Final = 100
 HEADERS: Final = {"Cross-Origin-Opener-Policy": "same-origin", "Cache-Control": "no-store"}
 
 type Handler = Callable[[Request], Awaitable[Response]]
+
+
+# What people type: anything but the one character that no text in the books can hold.
+Words = Annotated[str, Field(pattern=r"^[^\x00]*$")]
 
 
 class Form(BaseModel):

@@ -11,7 +11,7 @@ from starlette.requests import Request
 from starlette.responses import Response
 
 from control.console.accounts import Reason
-from control.console.door import Form, Operator, enter, note, receive, see_other, shown
+from control.console.door import Form, Operator, Words, enter, note, receive, see_other, shown
 from control.errors import ApiError
 from control.health import Health
 from control.reading import read_query
@@ -54,7 +54,7 @@ class DepositsQuery(BaseModel):
 class AssignForm(Form):
     """Whose a deposit is."""
 
-    account: Annotated[str, Field(min_length=1, max_length=200)]
+    account: Annotated[Words, Field(min_length=1, max_length=200)]
     reason: Reason
 
 

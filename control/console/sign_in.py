@@ -42,6 +42,7 @@ RETURN_LENGTH_MAX: Final = 200
 # Pages of the console alone, without a query: no text of somebody else's leads anywhere.
 RETURN_TO: Final = re.compile(r"/admin(?:/[A-Za-z0-9_-]+)*")
 NOT_BELIEVED: Final = "The sign-in was refused. Begin again; if it stays so, the log of the control role says why."
+SESSION_ID: Final = re.compile(r"ses_[0-9a-f]{16}")
 OTHER_SITES: Final = ("cross-site", "same-site")
 
 
@@ -169,6 +170,8 @@ async def sign_out_everywhere(request: Request) -> Response:
 async def end_session(request: Request) -> Response:
     """End a session of anybody."""
     operator, _ = await receive(request, Form)
+    if not SESSION_ID.fullmatch(request.path_params["session_id"]):
+        raise ApiError(404, "unknown_session", message="There is no such session.")
     await operator.console.sessions.end(request.path_params["session_id"], by=operator.actor, detail=_seen(request))
     return see_other("/admin/sessions")
 

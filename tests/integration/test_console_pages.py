@@ -239,13 +239,33 @@ async def test_what_others_wrote_is_text_wherever_it_stands(control: Control, br
 async def test_questions_that_make_no_sense_are_answered_in_words(browser: Browser) -> None:
     for path in (
         "/admin/accounts?before=x", "/admin/accounts?status=odd", "/admin/accounts?q=a&q=b", "/admin/accounts?odd=1", "/admin/accounts/org_zz",
-        "/admin/accounts/org_0000000000000000", "/admin/accounts/%00", "/admin/audit?from=x", "/admin/audit?to=0001-01-01",
+        "/admin/accounts/org_0000000000000000", "/admin/accounts/%00", "/admin/accounts?q=%00", "/admin/audit?actor=%00", "/admin/audit?action=%00",
+        "/admin/audit?from=x", "/admin/audit?to=0001-01-01",
         "/admin/rate-cards?before=2026-01-01", "/admin/rate-cards/zz", "/admin/money?state=odd",
         "/admin/money?before=99999999999999999999", "/admin/traffic?range=custom&from=x",
     ):  # fmt: skip
         answer = await browser.get(path)
         assert answer.status_code in {200, 400, 404}, path
         assert answer.headers["content-type"].startswith("text/html")
+
+
+async def test_posts_that_make_no_sense_change_nothing(control: Control, browser: Browser) -> None:
+    account = await new_account(control)
+    base = f"/admin/accounts/{account.public_id}"
+    await browser.get(base)
+    posts: list[tuple[str, dict[str, str]]] = [
+        ("/admin/accounts/find", {"q": "a\x00b"}), (f"{base}/status", {"status": "closed", "reason": "a\x00b"}), ("/admin/sessions/%00/end", {}),
+        ("/admin/sessions/ses_00/end", {}), (f"{base}/keys/%00/revoke", {"reason": "x"}), (f"{base}/tokens/%00/revoke", {"reason": "x"}),
+        ("/admin/deposits/%00/assign", {"account": "x", "reason": "x"}), (f"{base}/status", {"status": "closed", "reason": "x" * 301}),
+        (f"{base}/status", {"status": "closed", "reason": "x", "more": "y"}), (f"{base}/credit", {"usdc": "1", "reason": "x", "once": "short"}),
+        ("/admin/accounts/org_0000000000000000/status", {"status": "closed", "reason": "x"}),
+    ]  # fmt: skip
+    for path, form in posts:
+        answer = await browser.post(path, form)
+        assert answer.status_code in {400, 404}, (path, answer.status_code)
+    unchanged = await fresh(control, account)
+    assert (unchanged.status, unchanged.balance) == ("active", 0)
+    assert (await browser.get("/admin")).status_code == 200
 
 
 async def test_the_audit_is_filtered_paged_and_taken_along(control: Control, browser: Browser) -> None:
