@@ -33,7 +33,7 @@ typedef struct {
 } connection;
 
 static struct sockaddr_in target;
-static int poller, new_connections, in_air;
+static int poller, new_connections, in_air, waiting;
 static double deadline, rate, began;
 static char *request;
 static int request_length;
@@ -66,7 +66,9 @@ static void open_connection(connection *c) {
 
 static void begin_request(connection *c) {
     c->busy = started < wanted && now() < deadline;
+    waiting -= c->waits;
     c->waits = c->busy && rate && started >= rate * (now() - began);
+    waiting += c->waits;
     if (c->waits) c->busy = 0;
     if (!c->busy) return;
     started++;
@@ -241,13 +243,11 @@ int main(int argc, char **argv) {
     began = now();
     deadline = began + seconds;
     struct epoll_event events[256];
-    int begun = 0, waiting = 0;
+    int begun = 0;
     while ((in_air || waiting || (begun < concurrency && started < wanted)) && errors < ERRORS_MAX && now() < deadline + GRACE_SECONDS) {
         while (begun < concurrency && now() >= began + begun * spread / concurrency) begin_request(&connections[begun++]);
-        waiting = 0;
-        for (int i = 0; rate && i < begun; i++) {
+        for (int i = 0; waiting && i < begun; i++) {
             if (connections[i].waits) begin_request(&connections[i]);
-            waiting += connections[i].waits;
         }
         int count = epoll_wait(poller, events, 256, begun < concurrency || waiting ? 1 : 100);
         for (int i = 0; i < count; i++) {
