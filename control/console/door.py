@@ -6,6 +6,7 @@ gets no answer from the console. What changes something needs the session's cook
 """
 
 import hmac
+import re
 import time
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, field
@@ -32,6 +33,8 @@ from ledger.organisations import note_action
 NOT_FOUND: Final = 404
 SEE_OTHER: Final = 303
 COOKIE_LENGTH_MAX: Final = 100
+# Where a form stands that is posted below it: an account's page, or the one of deposits.
+CAME_FROM: Final = re.compile(r"/admin/(?:accounts/org_[0-9a-f]{1,32}(?=/)|deposits(?=/))")
 HEADERS: Final = {"Cross-Origin-Opener-Policy": "same-origin", "Cache-Control": "no-store"}
 
 type Handler = Callable[[Request], Awaitable[Response]]
@@ -217,6 +220,8 @@ def sign_in_page(request: Request, *, status: int = 401, problem: str = "", othe
 def problem_page(request: Request, error: ApiError) -> Response:
     """Return what went wrong, in words for the operator."""
     request_id = str(request.scope.get("level5.request_id", ""))
+    came_from = CAME_FROM.match(request.url.path)
     return render(
-        request, "console/problem.html", title="That did not work", status=error.status, headers=error.headers, error=error, request_id=request_id
+        request, "console/problem.html", title="That did not work", status=error.status, headers=error.headers, error=error, request_id=request_id,
+        back=came_from[0].replace("/deposits", "/money") if came_from else "",
     )  # fmt: skip

@@ -127,6 +127,7 @@ async def test_what_is_no_amount_credits_nothing(control: Control, browser: Brow
     refused = await browser.post(f"/admin/accounts/{account.public_id}/credit", {"usdc": usdc, "reason": "x", "once": browser.once})
 
     assert refused.status_code == 400
+    assert f'href="/admin/accounts/{account.public_id}"' in refused.text
     assert (await fresh(control, account)).balance == 0
 
 
