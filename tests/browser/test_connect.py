@@ -32,6 +32,9 @@ def test_a_test_request_shows_its_answer_its_charge_and_the_balance_after(servic
     expect(page.locator(".trial")).to_contain_text(f"0.{line['balance_after']:06d}".rstrip("0"))
     expect(page.locator(".trial")).to_contain_text(line["request_id"])
     visits.look(page, "connect")
+    said = "".join(path.read_text(errors="replace") for path in (service.home / "sandbox" / "logs").iterdir())
+    assert '"test_request_sent"' in said
+    assert account.api_token not in said
 
 
 def test_every_provider_can_be_tried_without_a_script_too(service: Appliance, visits: Visits) -> None:

@@ -71,6 +71,10 @@ def test_a_token_is_changed_for_another_and_the_old_one_revoked_with_the_new(ser
     expect(page.get_by_role("status").filter(has_text="old token is revoked")).to_be_visible()
     assert (is_active(service, account.api_token), is_active(service, new)) == (False, True)
     visits.look(page, "keys-after-rotation")
+    said = "".join(path.read_text(errors="replace") for path in (service.home / "sandbox" / "logs").iterdir())
+    assert '"token_revoked"' in said
+    assert new not in said
+    assert account.api_token not in said
 
 
 def test_a_read_only_token_shows_everything_and_offers_nothing(service: Appliance, visits: Visits) -> None:
