@@ -10,7 +10,7 @@ from starlette.responses import PlainTextResponse, Response
 from control.accounts import find_lines
 from control.dashboard.overview_figures import Figures, read_figures
 from control.dashboard.overview_range import DIMENSIONS, RANGES, Chosen, read_chosen
-from control.dashboard.visitor import Visitor, visit
+from control.dashboard.visitor import Visitor, visit, visit_without_journal
 from control.schemas import TransactionLine, TransactionsQuery
 from control.web.rendering import render
 from ledger.errors import BalanceUnavailable, JournalUnavailable, NotPostedYet
@@ -33,10 +33,15 @@ class Position:
 
 async def overview(request: Request) -> Response:
     """Show the account."""
-    visitor, now = await visit(request), datetime.now(UTC)
+    now = datetime.now(UTC)
     chosen = read_chosen(request.query_params, now)
-    figures = await _figures(visitor, chosen, now)
-    lines = await last_lines(visitor)
+    figures: Figures | None = None
+    lines: list[TransactionLine] | None = None
+    try:
+        visitor = await visit(request)
+        figures, lines = await _figures(visitor, chosen, now), await last_lines(visitor)
+    except JournalUnavailable:  # what the account has is known without it
+        visitor = await visit_without_journal(request)
     position = await position_of(visitor, figures)
     return render(
         request,
@@ -49,7 +54,7 @@ async def overview(request: Request) -> Response:
         dimensions=[(dimension.value, words) for dimension, words in DIMENSIONS.items()],
         figures=figures,
         lines=lines,
-        is_new=visitor.standing.charged == 0 and not lines and not visitor.standing.balance,
+        is_new=lines == [] and not visitor.standing.charged and not visitor.standing.balance,
     )
 
 

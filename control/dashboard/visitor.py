@@ -1,6 +1,8 @@
 """Who looks at an account's page: whoever has one of its tokens."""
 
+from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, field
+from datetime import UTC, datetime
 
 from starlette.requests import Request
 
@@ -40,11 +42,40 @@ async def visit(request: Request) -> Visitor:
         UnknownToken, InactiveAccount: the token is nobody's, or was revoked: 401.
         BalanceUnavailable, JournalUnavailable: a store did not answer: 503.
     """
+    return await _visitor(request, find=lambda context, token, _: context.accounts.find(str(token.account)))
+
+
+async def visit_without_journal(request: Request) -> Visitor:
+    """Return who asks as far as Redis knows: the account has no name then, and its own figures are all zero; those of `standing` are exact.
+
+    Raises:
+        UnknownToken, InactiveAccount, BalanceUnavailable: as in `visit`.
+    """
+    return await _visitor(request, find=_what_is_known)
+
+
+async def _visitor(request: Request, *, find: Callable[[ControlContext, ApiToken, Standing], Awaitable[Account]]) -> Visitor:
     context, text = context_of(request), request.path_params["api_token"]
     token = parse_token(text)
     standing = await owner_standing(context, token)
-    account = await context.accounts.find(str(token.account))
-    return Visitor(context=context, token=token, token_text=text, account=account, standing=standing)
+    return Visitor(context=context, token=token, token_text=text, account=await find(context, token, standing), standing=standing)
+
+
+async def _what_is_known(context: ControlContext, token: ApiToken, standing: Standing) -> Account:
+    return Account(
+        id=token.account,
+        public_id="",
+        shard=token.shard,
+        name=None,
+        tier="",
+        deposit_code=await context.codes.find(token.account) or "not known at the moment",
+        status=standing.status,
+        line=standing.line,
+        balance=0,
+        n=0,
+        charged=0,
+        created_at=datetime.fromtimestamp(0, UTC),
+    )
 
 
 def require_owner(visitor: Visitor) -> None:

@@ -395,14 +395,15 @@ async def test_the_dashboard_shows_the_account_and_brings_nothing_from_elsewhere
     page = await control.client.get(f"/dashboard/{token}")
 
     assert page.status_code == 200
-    assert "12.345678 USDC" in page.text
+    assert 'data-live="balance">12.345678<' in page.text
     assert registered["deposit_code"] in page.text
-    assert f"http://127.0.0.1:8402/proxy/{token}/v1" in page.text
-    assert "CREDIT" in page.text
+    assert "Credit" in page.text
+    assert token not in page.text.partition("<title>")[2].partition("</title>")[0]
     assert page.headers["referrer-policy"] == "no-referrer"
     assert page.headers["cache-control"] == "no-store"
     assert "default-src 'none'" in page.headers["content-security-policy"]
-    assert not re.search(r"<(script|img|link|iframe|form)\b|url\(|(?:src|href)=\"(?!/)", page.text)
+    assert "script-src 'self'; style-src 'self'" in page.headers["content-security-policy"]
+    assert not re.search(r"<(img|iframe)\b|url\(|\bstyle=|\bon[a-z]+=|<script>|(?:src|href|action)=\"(?![/#?])", page.text)
     assert "Sandbox" not in page.text
 
 
@@ -435,10 +436,26 @@ async def test_the_sandbox_is_marked_on_pages_and_in_health(database_url: str, r
     assert "sandbox" in skill.text
 
 
-async def test_the_bare_address_leads_to_the_prices(control: Control) -> None:
-    answer = await control.client.get("/", follow_redirects=False)
+async def test_the_bare_address_says_what_this_is_and_leads_on(control: Control) -> None:
+    page = await control.client.get("/")
 
-    assert (answer.status_code, answer.headers["location"]) == (307, "/pricing")
+    assert page.status_code == 200
+    assert 'href="/pricing"' in page.text
+    assert f"curl -X POST {control.context.public_url}/v1/register" in page.text
+
+
+async def test_a_person_opens_an_account_from_a_page_of_ours_and_from_no_other(control: Control) -> None:
+    ours = {"sec-fetch-site": "same-origin"}
+    refused = [await control.client.post("/open", headers=headers) for headers in ({}, {"sec-fetch-site": "cross-site"}, {"origin": "https://elsewhere.test"})]
+    opened = await control.client.post("/open", headers=ours)
+    page = opened.headers["location"]
+    found = await control.client.post("/dashboard", headers=ours, data={"api_token": f"http://x/proxy/{page.rpartition('/')[2]}/v1"})
+    unknown = await control.client.post("/dashboard", headers=ours, data={"api_token": "nonsense"})
+
+    assert [answer.status_code for answer in refused] == [403, 403, 403]
+    assert (opened.status_code, found.status_code, found.headers["location"]) == (303, 303, page)
+    assert (await control.client.get(page)).status_code == 200
+    assert unknown.status_code == 401
 
 
 # --- what every answer has
