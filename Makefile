@@ -6,10 +6,12 @@ SHELL := /bin/sh
 VENV := .venv
 BIN := $(VENV)/bin
 UP_FLAGS ?= --sandbox
-# As many as a small machine has cores: more are somewhat faster and make tests that watch a clock less sure. A file stays on one of them, since its
-# tests share an appliance.
-TEST_PROCESSES ?= 2
+# Twice as many as a small machine has cores: half of the time a test waits, for processes that start and for clocks. Files whose tests share an
+# appliance stay together, see tests/distribution.py.
+TEST_PROCESSES ?= 4
 PARALLEL = -n $(TEST_PROCESSES) --dist loadfile --no-loadscope-reorder
+# Byte code is written whatever the environment says: the tests start hundreds of processes.
+PYTEST = env -u PYTHONDONTWRITEBYTECODE $(BIN)/python -m pytest -q
 TEST_FLAGS ?=
 LOCK_FLAGS ?=
 # Imported once at the installation, so that their byte code is kept: pip keeps none for `-O`, which the roles run with, and where Python
@@ -36,17 +38,18 @@ help: ## what each target does
 run: $(VENV)/.project ## start the appliance (UP_FLAGS, by default --sandbox)
 	@exec $(BIN)/level5 up $(UP_FLAGS)
 
-test: lint types imports python-clients ## everything: style, types, imports and all tests but the heavy ones of test-clients
-	$(BIN)/python -m pytest -q $(PARALLEL) $(TEST_FLAGS)
+test: $(VENV)/.project ## everything: style, types, imports and all tests but the heavy ones of test-clients
+	@$(MAKE) --no-print-directory --jobs=4 --output-sync=target lint types imports python-clients
+	$(PYTEST) $(PARALLEL) $(TEST_FLAGS)
 
 test-unit: $(VENV)/.project ## tests that open no socket
-	$(BIN)/python -m pytest -q tests/unit tests/properties $(TEST_FLAGS)
+	$(PYTEST) tests/unit tests/properties $(TEST_FLAGS)
 
 test-integration: $(VENV)/.project ## tests on a real Postgres, Valkey and gateway
-	$(BIN)/python -m pytest -q $(PARALLEL) tests/integration tests/proxy tests/faults $(TEST_FLAGS)
+	$(PYTEST) $(PARALLEL) tests/integration tests/proxy tests/faults $(TEST_FLAGS)
 
 test-clients: $(VENV)/.project python-clients npm-clients ## the clients that `make test` leaves out: those of npm, coding agents among them, and slow ones
-	$(BIN)/python -m pytest -q $(PARALLEL) -m clients tests/clients $(TEST_FLAGS)
+	$(PYTEST) $(PARALLEL) -m clients tests/clients $(TEST_FLAGS)
 
 python-clients: $(PYTHON_CLIENTS:%=$(CLIENTS)/%/.made)
 

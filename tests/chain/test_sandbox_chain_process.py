@@ -22,6 +22,7 @@ from sandbox.chain.genesis import found
 from sandbox.chain.store import DamagedLog
 from tests.fakes.appliance import free_ports
 from tests.fakes.chain import MINT, USDC, VAULT, open_chain
+from tests.fakes.interpreter import module_command
 from tests.fakes.sbf_event import event_program
 
 CODE = "0123456789ABCDEF"
@@ -40,7 +41,7 @@ class Process:
         environment = {name: value for name, value in os.environ.items() if not name.startswith("LEVEL5_")}
         environment |= {"LEVEL5_HOME": str(self._home), "LEVEL5_MODE": "sandbox"}
         environment |= {"LEVEL5_SANDBOX__CHAIN_PORT": str(self.port), "LEVEL5_SANDBOX__CHAIN_WS_PORT": str(self.ws_port)}
-        command = [sys.executable, "-O", "-m", "sandbox.chain", *self._arguments]
+        command = module_command("sandbox.chain", *self._arguments)
         self.process = subprocess.Popen(command, env=environment, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
         assert self.process.stdout is not None
         for line in self.process.stdout:

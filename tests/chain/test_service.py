@@ -23,6 +23,7 @@ from ledger.stores import claim_stores
 from sandbox.chain.keys import keypair_of
 from tests.fakes.books import Books, open_books
 from tests.fakes.chain import USDC, Chain, open_chain
+from tests.fakes.interpreter import module_command
 from tests.fakes.watching import chain_settings, eventually, providers_of
 
 
@@ -268,9 +269,7 @@ def environment(chain: Chain, database_url: str, redis_url: str) -> dict[str, st
 
 
 async def start(chain: Chain, database_url: str, redis_url: str) -> asyncio.subprocess.Process:
-    return await asyncio.create_subprocess_exec(
-        sys.executable, "-O", "-m", "chainwatch", env=environment(chain, database_url, redis_url), stdout=asyncio.subprocess.PIPE
-    )
+    return await asyncio.create_subprocess_exec(*module_command("chainwatch"), env=environment(chain, database_url, redis_url), stdout=asyncio.subprocess.PIPE)
 
 
 async def until_ready(process: asyncio.subprocess.Process) -> None:

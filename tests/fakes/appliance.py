@@ -7,7 +7,6 @@ import shutil
 import signal
 import socket
 import subprocess
-import sys
 import tempfile
 import time
 from collections.abc import Iterator, Mapping
@@ -19,6 +18,7 @@ from typing import Any
 import httpx
 
 from tests.fakes.commands import run_command
+from tests.fakes.interpreter import level5_command
 
 START_SECONDS_MAX = 60.0
 PORTS = (12_000, 32_000)
@@ -102,7 +102,7 @@ class Appliance:
     def start(self) -> None:
         """Start it and wait until it is ready; raises with its last words when it is not in time."""
         with self.log.open("ab") as output:
-            command = [sys.executable, "-m", "cli.main", "up", "--sandbox"]
+            command = level5_command("up", "--sandbox")
             self.process = subprocess.Popen(command, stdin=subprocess.DEVNULL, stdout=output, stderr=output, env=self.environment, start_new_session=True)
         self.wait_ready()
 

@@ -4,7 +4,6 @@ import os
 import signal
 import socket
 import subprocess
-import sys
 import time
 from pathlib import Path
 
@@ -13,6 +12,7 @@ import pytest
 
 from tests.fakes.appliance import Appliance, appliance
 from tests.fakes.calls import call, charge_by_hand, streamed
+from tests.fakes.interpreter import level5_command
 from tests.faults.test_stores_lost import eventually, spent
 
 
@@ -96,9 +96,7 @@ def is_running(pid: int) -> bool:
 
 
 def test_a_second_appliance_on_the_same_home_is_refused(victim: Appliance) -> None:
-    second = subprocess.run(
-        [sys.executable, "-m", "cli.main", "up", "--sandbox"], env=victim.environment, capture_output=True, text=True, timeout=60, stdin=subprocess.DEVNULL
-    )
+    second = subprocess.run(level5_command("up", "--sandbox"), env=victim.environment, capture_output=True, text=True, timeout=60, stdin=subprocess.DEVNULL)
 
     assert second.returncode != 0
     assert "already" in (second.stdout + second.stderr)
@@ -110,7 +108,7 @@ def test_a_sandbox_on_the_stores_of_a_real_appliance_is_refused(store_home: Path
     with appliance(store_home, start=False, **stores) as made:
         real = made.run("migrate", check=False)
         assert real.returncode == 0, real.stderr
-        command = [sys.executable, "-m", "cli.main", "up"]
+        command = level5_command("up")
         real_up = subprocess.Popen(
             command, env=made.environment, stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, start_new_session=True
         )

@@ -5,7 +5,6 @@ import os
 import signal
 import socket
 import subprocess
-import sys
 import tempfile
 import time
 from collections.abc import Callable, Iterator
@@ -21,6 +20,7 @@ from cli.embedded import EmbeddedPostgres, EmbeddedValkey
 from ledger.migrate import migrate
 from tests.fakes.appliance import free_ports
 from tests.fakes.control import control_settings, prepare_stores
+from tests.fakes.interpreter import module_command
 
 SOCKET = ".s.PGSQL.5432"
 
@@ -72,7 +72,7 @@ def running_role(folder: Path, database_url: str, redis_url: str, **environment:
     }
     log = folder / "control.log"
     with log.open("wb") as output:
-        process = subprocess.Popen([sys.executable, "-O", "-m", "control"], env=inherited | mine, stdin=subprocess.DEVNULL, stdout=output, stderr=output)
+        process = subprocess.Popen(module_command("control"), env=inherited | mine, stdin=subprocess.DEVNULL, stdout=output, stderr=output)
     try:
         yield Role(f"http://127.0.0.1:{port}", process, log)
     finally:

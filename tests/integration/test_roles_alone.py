@@ -13,6 +13,7 @@ import pytest
 
 from config.chain import SANDBOX_MINT, SANDBOX_TREASURY
 from tests.fakes.appliance import Appliance, appliance, descendants
+from tests.fakes.interpreter import level5_command
 
 INTERNAL = {"LEVEL5_INTERNAL_KEY": "a key of the operator's choice"}
 
@@ -36,7 +37,7 @@ class Services:
         self.made, self.running = made, dict[str, subprocess.Popen[str]]()
 
     def start(self, *arguments: str, **environment: str) -> subprocess.Popen[str]:
-        command = [sys.executable, "-m", "cli.main", *arguments]
+        command = level5_command(*arguments)
         log = (self.made.home / f"{arguments[0]}.out").open("a")
         process = subprocess.Popen(
             command, env=self.made.environment | INTERNAL | environment, stdin=subprocess.DEVNULL, stdout=log, stderr=log, text=True, start_new_session=True

@@ -2,7 +2,6 @@
 
 import signal
 import subprocess
-import sys
 import time
 from pathlib import Path
 
@@ -10,11 +9,12 @@ import pytest
 
 from cli.home_lock import is_running
 from tests.fakes.appliance import Appliance, appliance, descendants
+from tests.fakes.interpreter import level5_command
 
 
 def start(made: Appliance, **environment: str) -> subprocess.Popen[str]:
     return subprocess.Popen(
-        [sys.executable, "-m", "cli.main", "up", "--sandbox"],
+        level5_command("up", "--sandbox"),
         env=made.environment | environment,
         stdin=subprocess.DEVNULL,
         stdout=subprocess.PIPE,
@@ -77,7 +77,7 @@ def test_a_home_that_cannot_be_used_is_refused_with_what_to_do(store_home: Path)
 def test_a_flag_reaches_every_process(store_home: Path) -> None:
     with appliance(store_home, start=False) as made:
         process = subprocess.Popen(
-            [sys.executable, "-m", "cli.main", "up", "--sandbox", "--workers", "3", "--home", str(made.home / "else")],
+            level5_command("up", "--sandbox", "--workers", "3", "--home", str(made.home / "else")),
             env=made.environment,
             stdin=subprocess.DEVNULL,
             stdout=subprocess.DEVNULL,

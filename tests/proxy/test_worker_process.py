@@ -25,6 +25,7 @@ from ledger.tokens import parse_token
 from tests.fakes.appliance import free_ports
 from tests.fakes.books import Books
 from tests.fakes.gateway import stage_settings
+from tests.fakes.interpreter import module_command
 from tests.fakes.raw_provider import RawProvider, answer, message, message_events, says, streams
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -58,7 +59,7 @@ async def process(command: list[str], settings: Settings, log: Path) -> AsyncIte
 
 
 def worker() -> list[str]:
-    return [sys.executable, "-O", "-m", "addons.worker"]
+    return module_command("addons.worker")
 
 
 async def ready(log: Path, count: int = 1) -> None:
