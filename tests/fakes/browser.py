@@ -11,7 +11,7 @@ from urllib.parse import urlsplit
 
 import pytest
 from axe_playwright_python.sync_playwright import Axe
-from playwright.sync_api import Browser, BrowserContext, ConsoleMessage, Page, Request, sync_playwright
+from playwright.sync_api import Browser, BrowserContext, ConsoleMessage, Page, Request, expect, sync_playwright
 
 VARIABLE: Final = "LEVEL5_CHROMIUM"
 FLAGS: Final = (
@@ -43,6 +43,7 @@ def find_chromium() -> str:
 def running_browser() -> Iterator[Browser]:
     """Yield a Chromium. As long as it runs no test of the same process may be asynchronous."""
     executable = find_chromium()
+    expect.set_options(timeout=PAGE_MILLISECONDS_MAX)  # a busy machine may take its time
     with sync_playwright() as playwright:
         browser = playwright.chromium.launch(executable_path=executable, args=list(FLAGS), headless=True)
         try:
