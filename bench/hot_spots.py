@@ -15,7 +15,7 @@ from typing import Final
 
 from bench.page import replace_section, table
 from bench.peers import INSTALLED
-from bench.processes import BenchError, pin, start, stop
+from bench.processes import BenchError, pin, start, stop, unwind_on_sigterm
 from bench.report import describe_machine
 from bench.scenarios import Body, write_bodies
 from bench.systems import HERE, System, compile_programs, run_level5, run_mock
@@ -121,6 +121,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--seconds", type=int, default=20, help="time of sampling for each load (default 20)")
     parser.add_argument("--page", type=Path, help="the Markdown file whose section between the profile marks is written anew")
     flags = parser.parse_args(arguments)
+    unwind_on_sigterm()
     try:
         return run(seconds=max(flags.seconds, 1), page=flags.page)
     except BenchError as error:

@@ -1,8 +1,10 @@
 """Starting, pinning, measuring and stopping processes, each by its own id."""
 
 import os
+import signal
 import socket
 import subprocess
+import sys
 import time
 import urllib.request
 from collections.abc import Iterable, Mapping, Sequence
@@ -18,6 +20,11 @@ class BenchError(Exception):
 
 class Absent(BenchError):
     """A system that cannot be measured here; the text says why."""
+
+
+def unwind_on_sigterm() -> None:
+    """Let a measurement that is told to end stop what it has started."""
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(128 + signal.SIGTERM))
 
 
 def start(command: Sequence[str], log: Path, *, environment: Mapping[str, str] | None = None) -> subprocess.Popen[bytes]:

@@ -17,7 +17,7 @@ from bench.marks import marks, marks_table
 from bench.measuring import Bench, check_billing, read_balance
 from bench.page import write_page
 from bench.peers import run_litellm, run_mitmdump, run_nginx, run_portkey
-from bench.processes import Absent, BenchError
+from bench.processes import Absent, BenchError, unwind_on_sigterm
 from bench.report import Sample, as_table, sum_up, write_results
 from bench.scenarios import BLOCKS, Block
 from bench.systems import Provider, System, compile_programs, run_level5, run_mock, run_stock_path, run_tls_front
@@ -135,6 +135,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     scenarios, systems = flags.scenarios.split(","), flags.systems.split(",")
     if flags.rounds < 1 or flags.seconds <= 0 or not set(systems) <= set(STARTERS) or not set(scenarios) <= set(known):
         parser.error("unknown scenario or system, or no round at all")
+    unwind_on_sigterm()
     try:
         return run(choose(scenarios), systems=systems, rounds=flags.rounds, seconds=flags.seconds, page=flags.page)
     except BenchError as error:

@@ -24,7 +24,7 @@ from typing import Final
 from bench.charts import Line, draw_lines
 from bench.measuring import read_balance, read_charge
 from bench.page import replace_section, table, write_chart
-from bench.processes import BenchError, open_files, pin, resident_mb, start, stop
+from bench.processes import BenchError, open_files, pin, resident_mb, start, stop, unwind_on_sigterm
 from bench.report import describe_machine
 from bench.scenarios import Body, write_bodies
 from bench.systems import System, compile_programs, run_level5, run_mock, verify_books
@@ -242,6 +242,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     flags = parser.parse_args(arguments)
     if flags.requests < NEW_CONNECTION_SHARE or not 0 < flags.minutes <= HOURS_MAX * 60:
         parser.error("too few requests, or too short or too long a time")
+    unwind_on_sigterm()
     try:
         return run(requests=flags.requests, minutes=flags.minutes, page=flags.page)
     except BenchError as error:
