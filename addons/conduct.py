@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Protocol
 
 from mitmproxy import http
 from mitmproxy.proxy import commands, events
+from mitmproxy.proxy.layers.http._base import HttpEvent
 
 if TYPE_CHECKING:
     from addons.streams import GatewayStream
@@ -67,6 +68,13 @@ class Interrupt(events.Event):
 
     stream: "GatewayStream"
     reason: str
+
+
+@dataclass
+class Relayed(HttpEvent):
+    """A piece of a streamed answer was metered already; `ready` of it may go out now, and there is more to do than that."""
+
+    ready: bytes
 
 
 @dataclass

@@ -12,7 +12,7 @@ import asyncio
 import collections
 import logging
 import time
-from collections.abc import Awaitable
+from collections.abc import Awaitable, Callable
 from typing import Any, cast, override
 
 from mitmproxy.connection import Connection, ConnectionState
@@ -146,8 +146,29 @@ class GatewayHandler(ProxyConnectionHandler):
     def _lend(self, command: OpenProvider, wire: Wire) -> None:
         connection = command.connection
         self._attach(connection, wire, handler=None)
-        wire.listen(receive=lambda data: self.feed(events.DataReceived(connection, data)), ended=lambda: self._provider_ended(connection), slowed=self._pace)
+        wire.listen(receive=self._receiver(connection), ended=lambda: self._provider_ended(connection), slowed=self._pace)
         self.feed(events.OpenConnectionCompleted(command, None))
+
+    def _receiver(self, provider: Connection) -> Callable[[bytes], None]:
+        """Return what hears of a provider's bytes. Those in the middle of a stream go to the client by the shortest way."""
+        pass_on: Callable[[Connection, bytes], bytes | events.Event] | None = getattr(self.layer, "pass_on", None)
+        if pass_on is None:  # what goes to the client has to pass other layers, such as TLS
+            return lambda data: self.feed(events.DataReceived(provider, data))
+        client = self.transports[self.client].writer
+
+        def receive(data: bytes) -> None:
+            if self._busy or self._events:
+                self.feed(events.DataReceived(provider, data))
+                return
+            passed = pass_on(provider, data)
+            if isinstance(passed, events.Event):
+                self.feed(passed)
+                return
+            self.timeout_watchdog.register_activity()
+            if passed and client is not None and not client.is_closing():
+                client.write(passed)
+
+        return receive
 
     def _provider_ended(self, connection: Connection) -> None:
         if connection in self.transports:

@@ -10,18 +10,18 @@ the plain kind the whole connection, from that request on, is handed to mitmprox
 from collections.abc import Callable
 
 from mitmproxy import http
-from mitmproxy.connection import ConnectionState, Server
+from mitmproxy.connection import Connection, ConnectionState
 from mitmproxy.proxy import commands, events, layer, layers
 from mitmproxy.proxy.context import Context
-from mitmproxy.proxy.layers.http import DropStream, GetHttpConnection, GetHttpConnectionCompleted, HTTPMode, SendHttp
+from mitmproxy.proxy.layers.http import DropStream, GetHttpConnection, HTTPMode, SendHttp
 from mitmproxy.proxy.layers.http import _events as http_events
 from mitmproxy.proxy.layers.http._base import HttpEvent
 
-from addons.conduct import Interrupt
+from addons.conduct import Interrupt, Relayed
 from addons.connections import PIPELINED_BYTES_MAX, GatewayHttp1Server
-from addons.driver import OpenProvider, ReleaseProvider
-from addons.lane_heads import AnswerReader, NotHere, ends_with_connection, write_request, write_response_head
-from addons.light_objects import LightServer, fork
+from addons.lane_heads import BODILESS, NotHere, write_response_head
+from addons.lane_provider import AnswerRead, ProviderSide
+from addons.light_objects import fork
 from addons.request_reading import BadChunks, ChunkedBody, SizedBody, chunk, take_request_head
 from addons.streams import GatewayStream
 
@@ -48,12 +48,7 @@ class Lane(layer.Layer):
         self._request_done = self._response_done = False
         self._closes = self._chunked = False
         self._head_sent: http.Response | None = None
-        # The provider's side.
-        self._provider: Server | None = None
-        self._chunked_out = False  # a request to control keeps the framing it came with
-        self._wanted: GetHttpConnection | None = None
-        self._opening: commands.OpenConnection | None = None
-        self._answer = AnswerReader()
+        self._provider = ProviderSide(self, tell=self._tell)
 
     @property
     def is_busy(self) -> bool:
@@ -73,15 +68,17 @@ class Lane(layer.Layer):
         elif type(event) is events.DataReceived:
             if event.connection is self.context.client:
                 yield from self._read_client(event.data)
-            elif event.connection is self._provider:
-                yield from self._read_provider(event.data)
+            elif self._provider.is_at(event.connection):
+                yield from self._provider.read(event.data)
         elif isinstance(event, events.ConnectionClosed):
             if event.connection is self.context.client:
                 yield from self._client_left()
-            elif event.connection is self._provider:
-                yield from self._provider_left()
+            elif self._provider.is_at(event.connection):
+                yield from self._provider.left()
+        elif type(event) is AnswerRead:
+            yield from self._provider.tell_answer(event.fault)
         elif isinstance(event, events.OpenConnectionCompleted):
-            yield from self._opened(event)
+            yield from self._provider.opened(event)
         elif isinstance(event, events.Wakeup):
             if event.command in self._wakeups:
                 self._wakeups.discard(event.command)
@@ -96,7 +93,7 @@ class Lane(layer.Layer):
 
     def _hand_over(self) -> Commands:
         """Give the connection to mitmproxy's own layers, beginning with what has not been used of it."""
-        yield from self._let_provider_go()
+        yield from self._provider.let_go()
         self._stock = self._otherwise(self.context)
         yield from self._stock.handle_event(events.Start())
         data, self._buffer = bytes(self._buffer), bytearray()
@@ -161,7 +158,7 @@ class Lane(layer.Layer):
         if self.context.client.state is not ConnectionState.CLOSED:
             yield commands.CloseConnection(self.context.client)
         if self._stream is None:
-            yield from self._let_provider_go()
+            yield from self._provider.let_go()
         else:
             code = http_events.ErrorCode.CLIENT_DISCONNECTED if self._request_done else http_events.ErrorCode.GENERIC_CLIENT_ERROR
             yield from self._tell(http_events.RequestProtocolError(self._stream_id, "client left", code))
@@ -178,16 +175,16 @@ class Lane(layer.Layer):
                 if command.connection is self.context.client:
                     yield from self._to_client(command.event)
                 else:
-                    yield from self._to_provider(command.event)
+                    yield from self._provider.send(command.event)
             elif isinstance(command, GetHttpConnection):
-                yield from self._find_provider(command)
+                yield from self._provider.find(command, stream_id=self._stream_id)
             elif isinstance(command, DropStream):
                 self._drop(stream)
             else:
                 if isinstance(command, commands.RequestWakeup):
                     self._wakeups.add(command)
-                elif isinstance(command, commands.CloseConnection) and command.connection is self._provider:
-                    self._provider = None  # it refuses an answer's head: nothing more is read, and the connection is no longer ours to give
+                elif isinstance(command, commands.CloseConnection):
+                    self._provider.was_closed(command.connection)
                 yield command
         if stream is not self._stream:
             self._done.append(stream)
@@ -201,7 +198,7 @@ class Lane(layer.Layer):
         client = self.context.client
         if isinstance(event, http_events.ResponseData):
             if event.data:
-                yield commands.SendData(client, chunk(event.data) if self._chunked else event.data)
+                yield commands.SendData(client, self._framed(event.data))
         elif isinstance(event, http_events.ResponseHeaders):
             response = self._head_sent = event.response
             self._chunked = "chunked" in response.headers.get("transfer-encoding", "").lower()
@@ -214,86 +211,43 @@ class Lane(layer.Layer):
         elif isinstance(event, http_events.ResponseProtocolError) and client.state & ConnectionState.CAN_WRITE:
             yield commands.CloseConnection(client)
 
+    def pass_on(self, provider: Connection, data: bytes) -> bytes | events.Event:
+        """Read what a provider sends in the middle of a streamed answer without an event, a command or a hook.
+
+        Returns what goes to the client at once, or an event to handle where there is more to do than that.
+        """
+        stream = self._stream
+        taken = self._provider.take(provider, data) if stream is not None else None
+        if stream is None or taken is None:
+            return events.DataReceived(provider, data)
+        if not isinstance(taken, bytes) or not taken:
+            return taken
+        relayed = stream.relay_now(taken)
+        if relayed is None:
+            return self._provider.put_back(taken)
+        ready, is_all = relayed
+        if not is_all:
+            return Relayed(self._stream_id, ready)
+        return self._framed(ready) if ready else b""
+
+    def _framed(self, data: bytes) -> bytes:
+        return chunk(data) if self._chunked else data
+
     def _finish(self) -> Commands:
         """Both sides of a request are done: close, or go on with the next."""
         if not (self._request_done and self._response_done) or self._stream is None:
             return
         self._stream = None
         self._stream_id += 2
-        if self._closes or self._head_sent is None or ends_with_connection(self._head_sent):
+        if self._closes or self._head_sent is None or _ends_with_connection(self._head_sent):
             yield commands.CloseConnection(self.context.client)
         elif self._buffer:
             yield from self._begin_requests()
 
-    # The provider
 
-    def _find_provider(self, wanted: GetHttpConnection) -> Commands:
-        """Give the stream a connection: one that the worker keeps open, or a new one."""
-        yield from self._let_provider_go()
-        provider = LightServer(address=wanted.address, tls=wanted.tls)
-        self._wanted, self._provider, self._opening = wanted, provider, OpenProvider(provider)
-        self._answer = AnswerReader()
-        self._opening.blocking = self  # type: ignore[assignment]  # as mitmproxy does itself: layers around this one (TLS) need not wait
-        yield self._opening
-
-    def _opened(self, event: events.OpenConnectionCompleted) -> Commands:
-        if event.command is not self._opening or self._wanted is None:
-            return
-        wanted, self._wanted, self._opening = self._wanted, None, None
-        if event.reply:
-            self._provider = None
-        yield from self._tell(GetHttpConnectionCompleted(wanted, (None, event.reply) if event.reply else (event.command.connection, None)))
-
-    def _to_provider(self, event: HttpEvent) -> Commands:
-        if self._provider is None:
-            return
-        if isinstance(event, http_events.RequestHeaders):
-            self._chunked_out = "transfer-encoding" in event.request.headers
-            yield commands.SendData(self._provider, write_request(event.request))
-        elif isinstance(event, http_events.RequestData) and event.data:
-            yield commands.SendData(self._provider, chunk(event.data) if self._chunked_out else event.data)
-        elif isinstance(event, http_events.RequestEndOfMessage) and self._chunked_out:
-            yield commands.SendData(self._provider, chunk(b""))
-        elif isinstance(event, http_events.RequestProtocolError):
-            provider, self._provider = self._provider, None
-            yield commands.CloseConnection(provider)
-
-    def _read_provider(self, data: bytes) -> Commands:
-        answer, provider, fault = self._answer, self._provider, None
-        try:
-            answer.feed(data)
-        except ValueError as error:
-            fault = None if answer.complete else str(error)
-        # What was read before an answer went wrong is told all the same: it counts.
-        if (head := answer.take_head()) is not None:
-            yield from self._tell(http_events.ResponseHeaders(self._stream_id, head, answer.complete and not answer.has_body))
-        if body := answer.take_body():
-            yield from self._tell(http_events.ResponseData(self._stream_id, body))
-        if self._provider is not provider:
-            return  # the stream was cut meanwhile
-        if fault is not None:
-            yield from self._provider_failed(fault)
-        elif answer.complete:
-            yield from self._answer_ended()
-
-    def _answer_ended(self) -> Commands:
-        self._answer.let_go()
-        yield from self._let_provider_go()
-        yield from self._tell(http_events.ResponseEndOfMessage(self._stream_id))
-
-    def _provider_left(self) -> Commands:
-        if self._answer.close():
-            yield from self._answer_ended()
-        else:
-            yield from self._provider_failed("the provider closed the connection")
-
-    def _provider_failed(self, reason: str) -> Commands:
-        yield from self._let_provider_go()  # what has not ended cannot be used again: it is closed
-        yield from self._tell(http_events.ResponseProtocolError(self._stream_id, reason, http_events.ErrorCode.GENERIC_SERVER_ERROR))
-
-    def _let_provider_go(self) -> Commands:
-        """Give a connection that may carry another request back to the worker; close any other."""
-        provider, self._provider = self._provider, None
-        if provider is None:
-            return
-        yield ReleaseProvider(provider) if self._answer.complete and self._answer.reusable else commands.CloseConnection(provider)
+def _ends_with_connection(response: http.Response) -> bool:
+    """Tell whether the client learns by the connection's end that the answer is over, or is told that it will be closed."""
+    headers = response.headers
+    if headers.get("connection", "").lower() == "close":
+        return True
+    return "content-length" not in headers and "transfer-encoding" not in headers and response.status_code not in BODILESS

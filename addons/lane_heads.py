@@ -26,7 +26,7 @@ KNOWN_BYTES_MAX: Final = 8192
 INTERIM_MAX: Final = 8  # 1xx answers in a row that are waved through
 _FRAMING: Final = frozenset({b"content-length", b"transfer-encoding"})
 _PROTOCOL: Final = b"HTTP/"
-_BODILESS: Final = frozenset({204, 304})
+BODILESS: Final = frozenset({204, 304})
 
 
 class NotHere(Exception):
@@ -168,14 +168,6 @@ def write_response_head(response: http.Response) -> bytes:
     return b"HTTP/1.1 %d %s\r\n%s\r\n" % (data.status_code, data.reason, _write_fields(data.headers.fields))
 
 
-def ends_with_connection(response: http.Response) -> bool:
-    """Tell whether the client learns by the connection's end that the answer is over, or is told that it will be closed."""
-    headers = response.headers
-    if headers.get("connection", "").lower() == "close":
-        return True
-    return "content-length" not in headers and "transfer-encoding" not in headers and response.status_code not in _BODILESS
-
-
 def _write_fields(fields: Any) -> bytes:
     return b"".join([b"%s: %s\r\n" % field for field in fields])
 
@@ -236,6 +228,15 @@ class AnswerReader:
         pieces, self._body = self._body, []
         return pieces[0] if len(pieces) == 1 else b"".join(pieces)
 
+    def put_back(self, body: bytes) -> None:
+        """Keep what was taken of the body for the next who asks."""
+        self._body.insert(0, body)
+
+    @property
+    def in_body(self) -> bool:
+        """Whether the head was taken and the answer goes on."""
+        return self._head_taken and not self.complete
+
     def close(self) -> bool:
         """The connection has ended: tell whether that was the answer's end."""
         if self.until_close and not self.complete:
@@ -271,8 +272,8 @@ class AnswerReader:
         names = [name.lower() for name, _ in self._fields]
         framing = {name: field[1] for name, field in zip(names, self._fields, strict=True) if name in _FRAMING}
         is_chunked = framing.get(b"transfer-encoding", b"").lower().endswith(b"chunked")
-        self.has_body = status not in _BODILESS and framing.get(b"content-length") != b"0"
-        self.until_close = status not in _BODILESS and b"content-length" not in framing and not is_chunked
+        self.has_body = status not in BODILESS and framing.get(b"content-length") != b"0"
+        self.until_close = status not in BODILESS and b"content-length" not in framing and not is_chunked
         self.head = make_response(
             http_version=b"HTTP/1.1" if version == "1.1" else b"HTTP/1.0", status_code=status, reason=self._reason, headers=CheckedHeaders(self._fields, names),
             content=None, trailers=None, timestamp_start=time.time(), timestamp_end=None,

@@ -128,7 +128,7 @@ class _HoldWatch:
 
     def __call__(self) -> bool:
         meter = self._exchange.meter
-        if meter is None or meter.output_bytes < self._look_at or time.monotonic() < self._rest_until:
+        if meter is None or meter.output_bytes_most < self._look_at or time.monotonic() < self._rest_until:
             return False
         return self._look(meter.checkpoint(), meter.output_bytes)
 

@@ -4,10 +4,14 @@ A fault in here must not reach mitmproxy, which would lose a piece of the answer
 unbilled: it is logged once, the bytes pass unchanged, and the ending finds the meter broken.
 """
 
+from typing import Final
+
 from metering.chunks import TerminalHold, UsageChunkFilter
 from metering.tally import Tally
 from metering.usage import Ending, Reading, Usage
 from telemetry.logs import log
+
+UNREAD_BYTES_MAX: Final = 4096  # of a stream's middle, that have gone out and are counted a moment later
 
 
 class Meter:
@@ -16,6 +20,8 @@ class Meter:
     def __init__(self, tally: Tally, *, chunk_filter: UsageChunkFilter | None, terminal: TerminalHold | None) -> None:
         self._tally, self._filter, self._terminal = tally, chunk_filter, terminal
         self._held = bytearray()
+        self._unread: list[bytes] = []
+        self._unread_bytes = 0
         self._reading: Reading | None = None
         self._over = False
         self.broken = False
@@ -23,6 +29,14 @@ class Meter:
 
     def relay(self, data: bytes) -> bytes:
         """Count a piece of a stream and return what may go out now."""
+        if self._is_middle(data):
+            # Neither the usage nor the end is in it: it is counted with others, before anybody asks for a figure.
+            self.bytes_seen += len(data)
+            self._unread.append(data)
+            self._unread_bytes += len(data)
+            if self._unread_bytes > UNREAD_BYTES_MAX:
+                self._count_unread()
+            return data
         self.observe(data)
         try:
             return self._hold_back(self._filter.feed(data) if self._filter else data)
@@ -32,7 +46,20 @@ class Meter:
 
     def observe(self, data: bytes) -> None:
         """Count a piece without passing it on."""
+        self._count_unread()
         self.bytes_seen += len(data)
+        self._count(data)
+
+    def _is_middle(self, data: bytes) -> bool:
+        terminal, chunk_filter = self._terminal, self._filter
+        return terminal is not None and terminal.passes(data) and (chunk_filter is None or chunk_filter.passes(data))
+
+    def _count_unread(self) -> None:
+        if self._unread:
+            unread, self._unread, self._unread_bytes = b"".join(self._unread), [], 0
+            self._count(unread)
+
+    def _count(self, data: bytes) -> None:
         if self._reading is not None or self.broken:
             return
         try:
@@ -73,15 +100,23 @@ class Meter:
     @property
     def shows_output(self) -> bool:
         """True once output has been seen, while the model does not reason unseen."""
+        self._count_unread()
         return self._tally.output_bytes > 0 and not self._tally.reasons_unseen
 
     @property
     def output_bytes(self) -> int:
         """Bytes of output that have come, as far as the answer shows it."""
+        self._count_unread()
         return self._tally.output_bytes
+
+    @property
+    def output_bytes_most(self) -> int:
+        """As many as they can be: what has not been counted yet may all be output."""
+        return self._tally.output_bytes + self._unread_bytes
 
     def checkpoint(self) -> Usage | None:
         """Return the usage as it stands, None when nothing has come that could be charged."""
+        self._count_unread()
         if self.broken:
             return None
         try:
@@ -92,6 +127,7 @@ class Meter:
 
     def reading(self) -> Reading | None:
         """Close the tally and return its reading; None when the meter is broken."""
+        self._count_unread()
         if self._reading is None and not self.broken:
             try:
                 self._reading = self._tally.close()

@@ -8,9 +8,8 @@ is relayed as mitmproxy would. Nothing here knows of money.
 
 from typing import Any
 
-from mitmproxy import http
 from mitmproxy.proxy import commands, events, layer
-from mitmproxy.proxy.layers.http import DropStream, HttpStream, SendHttp
+from mitmproxy.proxy.layers.http import DropStream, SendHttp
 from mitmproxy.proxy.layers.http._events import (
     ErrorCode,
     RequestData,
@@ -25,20 +24,18 @@ from mitmproxy.proxy.layers.http._events import (
 from mitmproxy.proxy.layers.http._hooks import HttpRequestHeadersHook
 
 from addons.checked_headers import CheckedHeaders
-from addons.conduct import BODY, CONDUCT, Conduct, Interrupt, Level5ExtendHook, Level5RepeatHook, Level5SettleHook
+from addons.conduct import BODY, CONDUCT, Conduct, Interrupt, Level5ExtendHook, Level5RepeatHook, Level5SettleHook, Relayed
 from addons.connections import plain_failure
+from addons.early_answers import EarlyAnswers, assert_response
 
-UNREAD_BODY_BYTES_MAX = 1024 * 1024  # of a refused request's body: more is not thrown away but cut
-UNREAD_BODY_SECONDS_MAX = 2.0
 BUFFERED_ANSWER_BYTES_MAX = 4 * 1024 * 1024
 
 
-class GatewayStream(HttpStream):
+class GatewayStream(EarlyAnswers):
     """One request and its answer."""
 
     head_sent = False
     detached = False  # the client has left and the answer is read on: nothing goes to the client any more
-    _unread = 0
 
     @property
     def conduct(self) -> Conduct | None:
@@ -49,6 +46,9 @@ class GatewayStream(HttpStream):
     def _handle_event(self, event: events.Event) -> layer.CommandGenerator[None]:
         if type(event) is ResponseData and self.server_state == self.state_stream_response_body and not self.detached:
             yield from self.state_stream_response_body(event)  # nearly all events there are; nothing it yields needs the filter
+            return
+        if type(event) is Relayed and self.conduct is not None:
+            yield from self._relay(self.conduct, event.ready)
             return
         if isinstance(event, events.Wakeup):
             yield commands.CloseConnection(self.context.client)
@@ -80,36 +80,6 @@ class GatewayStream(HttpStream):
             yield from self._answer_early()
         else:
             yield from super().state_consume_request_body(event)
-
-    def _answer_early(self) -> layer.CommandGenerator[None]:
-        """Send the answer that a hook has set although the body has not arrived; throw the body away for a moment, then close."""
-        self.request_body_buf.clear()
-        self.client_state = self.state_discard_request_body
-        self._announce_close(assert_response(self.flow))
-        yield from self.send_response()
-        yield SendHttp(ResponseEndOfMessage(self.stream_id), self.context.client)
-        self.flow.live = False
-        yield from self._close_soon()
-
-    def _announce_close(self, response: http.Response) -> None:
-        if not self.flow.request.is_http2:
-            response.headers["connection"] = "close"
-
-    def _close_soon(self) -> layer.CommandGenerator[None]:
-        """Give the client a moment to finish sending, so that it reads the answer before the connection ends."""
-        if not self.flow.request.is_http2:
-            yield commands.RequestWakeup(UNREAD_BODY_SECONDS_MAX)
-
-    def state_discard_request_body(self, event: events.Event) -> layer.CommandGenerator[None]:
-        self._unread += len(event.data) if isinstance(event, RequestData) else 0
-        too_much = self._unread > UNREAD_BODY_BYTES_MAX
-        if not self.flow.request.is_http2:
-            if too_much:
-                yield commands.CloseConnection(self.context.client)
-        elif too_much or isinstance(event, RequestEndOfMessage):  # only this request ends: the connection has others
-            if too_much:
-                yield SendHttp(ResponseProtocolError(self.stream_id, "nobody reads this", ErrorCode.CANCEL), self.context.client)
-            yield DropStream(self.stream_id)
 
     def make_server_connection(self) -> layer.CommandGenerator[bool]:
         connected = yield from super().make_server_connection()
@@ -159,6 +129,17 @@ class GatewayStream(HttpStream):
             yield from self._relay(conduct, conduct.relay(event.data))
         elif isinstance(event, ResponseEndOfMessage):
             yield from self._end_stream(conduct)
+
+    def relay_now(self, data: bytes) -> tuple[bytes, bool] | None:
+        """Meter a piece in the middle of a streamed answer; return what may go out now, and whether that is all there is to do (else tell `Relayed`).
+
+        None where something else is to be done first: the piece is then to come as an event.
+        """
+        conduct = self.conduct
+        if conduct is None or self.detached or self._paused is not None or self.server_state != self.state_stream_response_body:
+            return None
+        ready = conduct.relay(data)
+        return ready, not (conduct.wants_settlement or conduct.wants_extension or conduct.cut_message is not None)
 
     def _relay(self, conduct: Conduct, ready: bytes) -> layer.CommandGenerator[None]:
         if ready:
@@ -303,10 +284,3 @@ class GatewayStream(HttpStream):
         yield command
         if isinstance(command.event, RequestEndOfMessage):
             self.flow.request.data.content = None  # sent; a stream may run for minutes, its request need not stay
-
-
-def assert_response(flow: http.HTTPFlow) -> http.Response:
-    """Return the flow's answer, which the caller knows to be there."""
-    if flow.response is None:
-        raise RuntimeError("no answer where one was set")
-    return flow.response

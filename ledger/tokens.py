@@ -12,6 +12,7 @@ import secrets
 import time
 from dataclasses import dataclass
 from enum import StrEnum
+from functools import lru_cache
 
 from ledger.entries import SHARDS, AccountId, RequestId
 from ledger.errors import UnknownToken
@@ -62,6 +63,7 @@ def mint_token(account: AccountId, shard: int) -> tuple[str, ApiToken]:
     return text, ApiToken(account, shard, digest_of(text))
 
 
+@lru_cache(maxsize=1024)  # a client shows its token with every request; what is kept here stays in this process's memory
 def parse_token(text: str) -> ApiToken:
     """Read account and shard from an api_token; its secret is not checked here.
 

@@ -77,9 +77,13 @@ class UsageChunkFilter(EventRelay):
     A usage in a chunk that also has choices stays, and so does one beside an error.
     """
 
+    def passes(self, chunk: bytes) -> bool:
+        """Tell whether this chunk is whole events of which none can be wanted: `feed` would return it as it is."""
+        return self.whole(chunk) and _USAGE.search(chunk) is None
+
     def feed(self, chunk: bytes) -> bytes:
         """Return the bytes to relay now."""
-        if self.whole(chunk) and _USAGE.search(chunk) is None:
+        if self.passes(chunk):
             return chunk
         self._event += chunk
         relayed = bytearray()
@@ -131,11 +135,15 @@ class TerminalHold(EventRelay):
         """Tell whether the terminal event has come."""
         return self._holding
 
+    def passes(self, chunk: bytes) -> bool:
+        """Tell whether this chunk is whole events of which none can be wanted: `feed` would return it as it is, all of it to relay now."""
+        return not self._holding and self.whole(chunk) and self._word.search(chunk) is None
+
     def feed(self, chunk: bytes) -> tuple[bytes, bytes]:
         """Return the bytes to relay now, and those to relay after the settlement."""
         if self._holding:
             return b"", chunk
-        if self.whole(chunk) and self._word.search(chunk) is None:
+        if self.passes(chunk):
             return chunk, b""
         self._event += chunk
         relayed = bytearray()

@@ -6,6 +6,7 @@ from typing import Any
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from addons.meter import UNREAD_BYTES_MAX, Meter
 from ledger.entries import UsageLine
 from metering.chunks import TerminalHold, UsageChunkFilter
 from metering.classify import Operation
@@ -14,7 +15,7 @@ from metering.rate_cards import RateCard
 from metering.rates import Prices, Rate, effective
 from metering.requests import BodyLayout, InputBound, MeteredRequest
 from metering.sse import EventDecoder
-from metering.tally import open_tally
+from metering.tally import Tally, open_tally
 from metering.usage import Ending, Reading
 
 EXAMPLES = settings(max_examples=100, deadline=None)
@@ -93,13 +94,17 @@ def cut(draw: st.DrawFn, body: bytes) -> list[bytes]:
     return [body[start:end] for start, end in zip([0, *cuts], [*cuts, len(body)], strict=True)]
 
 
-def read(operation: Operation, pieces: list[bytes], content_type: str) -> Reading:
+def begin(operation: Operation, content_type: str) -> Tally:
     prices = Prices(input=1, output=1, cache_write_5m=1, cache_write_1h=1, cache_read=1, input_audio=1, output_audio=1)
     rate = Rate(provider="p", model="x", provider_model="x", prices=prices, markup_bps=0, context=1000, output_max=1000)
     request = MeteredRequest(
         operation=operation, model="x", body=b"{}", layout=BodyLayout(spans={}, closing=1, empty=True), input=InputBound(text_bytes=30), stream=True
     )
-    tally = open_tally(operation, provider="p", request=request, rate=rate, status=200, content_type=content_type)
+    return open_tally(operation, provider="p", request=request, rate=rate, status=200, content_type=content_type)
+
+
+def read(operation: Operation, pieces: list[bytes], content_type: str) -> Reading:
+    tally = begin(operation, content_type)
     for piece in pieces:
         tally.feed(piece)
         tally.checkpoint()
@@ -155,6 +160,32 @@ def test_a_terminal_hold_loses_and_reorders_no_byte(data: st.DataObject, operati
         now, held = now + early, held + late
 
     assert now + held + hold.flush() == body
+
+
+@EXAMPLES
+@given(st.data(), OPERATIONS, st.lists(streams(), min_size=1, max_size=3), st.booleans())
+def test_what_goes_out_before_it_is_counted_is_counted_all_the_same(data: st.DataObject, operation: Operation, bodies: list[bytes], hides: bool) -> None:
+    body = b"".join(bodies)
+    at_once, late = (
+        begin(operation, "text/event-stream"),
+        Meter(begin(operation, "text/event-stream"), chunk_filter=UsageChunkFilter() if hides else None, terminal=TerminalHold(operation)),
+    )
+    relayed = b""
+    for piece in data.draw(cut(body)):
+        at_once.feed(piece)
+        relayed += late.relay(piece)
+        assert late.output_bytes_most >= at_once.output_bytes
+        assert late.output_bytes_most - at_once.output_bytes <= UNREAD_BYTES_MAX
+        assert late.terminal_held == at_once.terminal_complete
+        if data.draw(st.booleans()):
+            assert (late.checkpoint(), late.output_bytes, late.shows_output) == (
+                at_once.checkpoint(), at_once.output_bytes, at_once.output_bytes > 0 and not at_once.reasons_unseen,
+            )  # fmt: skip
+
+    relayed += late.flush() + late.release()
+    assert late.reading() == at_once.close()
+    assert late.bytes_seen == len(body)
+    assert hides or relayed == body
 
 
 @EXAMPLES
