@@ -23,6 +23,7 @@ async def drain(proxyserver: Proxyserver, links: Links, *, seconds_max: float) -
         if server.is_running:
             await server.stop()
     log.info("drain_begun", connections=len(proxyserver.connections), running=len(links.running))
+    links.stop_endless()
     if not await _until_idle(proxyserver, links, seconds_max):
         log.warning("drain_deadline", running=len(links.running))
         links.stop_all()

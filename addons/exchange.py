@@ -69,7 +69,7 @@ class Exchange:
         self.stream: GatewayStream | None = None
         self.watch: Watch | None = None
         self.output_limit: int | None = None
-        self.asked_for_usage = self.wants_comment = self.http10 = self.plain_errors = False
+        self.asked_for_usage = self.wants_comment = self.http10 = self.plain_errors = self.endless = False
         # What happened. An ending is judged by these, never by mitmproxy's texts.
         self.sent_at: float | None = None
         self.answered_at: float | None = None

@@ -174,6 +174,7 @@ class Gateway:
             if wants_upgrade(flow.request):
                 raise Refused(refusals.upgrade_refused())
             exchange.plain_errors = route.path.startswith("/v1/usage")
+            exchange.endless = route.path.endswith("/events")
             self._check_length(flow, exchange)
             self._relay.aim(flow, route)
             if exchange.watch is not None:

@@ -83,6 +83,13 @@ class Links:
         if handler is not None and exchange.stream is not None:
             self._background.start(handler.server_event(Interrupt(exchange.stream, reason)), name="interrupt")
 
+    def stop_endless(self) -> None:
+        """The drain has begun: pages that follow an account would never end, and ask another worker at once."""
+        for exchange in self.running:
+            if exchange.endless:
+                exchange.stopped = True
+                self.interrupt(exchange, STOPPED)
+
     def stop_all(self) -> None:
         """The drain's deadline has come: whatever still runs is cut and settled as such."""
         for exchange in self.running:

@@ -7,9 +7,10 @@ import anthropic
 import httpx
 import pytest
 
+from addons.drain import drain
 from addons.local_answers import FreeQuota
 from tests.fakes.gateway import Stage
-from tests.fakes.raw_provider import answer, says
+from tests.fakes.raw_provider import Asked, answer, chunk, says, stream_head
 
 
 async def test_other_paths_go_to_control_with_the_peer_told_unforgeably(stage: Stage) -> None:
@@ -68,6 +69,27 @@ async def test_an_answer_that_never_has_a_body_says_nothing_of_its_length(stage:
         assert "x-kept: 1" in head
         assert "transfer-encoding" not in head
         assert "content-length" not in head
+
+
+async def test_a_page_that_follows_an_account_does_not_keep_a_worker_from_stopping(stage: Stage) -> None:
+    stage.control.script = _follows
+
+    reader, writer = await asyncio.open_connection("127.0.0.1", stage.port)
+    writer.write(f"GET /dashboard/l5_1_0/events HTTP/1.1\r\nhost: 127.0.0.1:{stage.port}\r\n\r\n".encode())
+    received = b""
+    while b"retry" not in received:
+        received += await asyncio.wait_for(reader.read(65536), 10)
+
+    async with asyncio.timeout(8):
+        await drain(stage.master.proxyserver, stage.assembly.links, seconds_max=25)
+    writer.close()
+
+
+async def _follows(_asked: Asked, writer: asyncio.StreamWriter) -> None:
+    """Answer with events that never end."""
+    writer.write(stream_head() + chunk(b"retry: 2000\n\n"))
+    await writer.drain()
+    await asyncio.sleep(30)
 
 
 async def test_the_priced_models_are_listed_in_both_dialects(stage: Stage) -> None:
