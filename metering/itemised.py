@@ -5,10 +5,12 @@ from dataclasses import dataclass
 from typing import Final
 
 from ledger.entries import ChargeRecord, UsageLine
+from ledger.ingest_values import UsageItem
 from ledger.money import charge_from_numerator
 from metering.pricing import tier_bps, tokens_and_prices, total_input
 from metering.rate_cards import RateCard
 from metering.rates import Rate, effective
+from metering.reported import ReportedPricer
 
 _MILLION: Final = 1_000_000
 _KINDS: Final = ("input", "audio input", "output", "audio output", "cache writes (5 minutes)", "cache writes (1 hour)", "cache reads")
@@ -56,6 +58,23 @@ def itemise(record: ChargeRecord, card: RateCard) -> Itemised:
     lines = tuple(_line(line, current.rate_of_line(line.provider, line.model, requested=requested)[0]) for line in record.lines)
     numerator = _sum(lines)
     return Itemised(lines=lines, numerator=numerator, amount=charge_from_numerator(numerator))
+
+
+def itemise_report(event: UsageItem, pricer: ReportedPricer) -> Itemised:
+    """Take the estimated cost of a reported event apart; it comes to what `pricer.estimate` says of it."""
+    total = event.input_tokens + event.cache_write_tokens + event.cache_read_tokens
+    rates = pricer.steps(event.provider, event.model, at_ms=event.occurred_at, total=total)
+    items = (
+        _tokens("input", event.input_tokens, rates.input),
+        _tokens("output", event.output_tokens + event.reasoning_tokens, rates.output),
+        _tokens("cache writes (5 minutes)", event.cache_write_tokens - event.cache_write_1h_tokens, rates.cache_write_5m),
+        _tokens("cache writes (1 hour)", event.cache_write_1h_tokens, rates.cache_write_1h),
+        _tokens("cache reads", event.cache_read_tokens, rates.cache_read),
+    )
+    above = rates.above if rates.above >= 0 else None
+    line = ItemisedLine(model=event.model, priced_as=event.model, tier=None, above=above, items=tuple(item for item in items if item.count))
+    numerator = _sum([line])
+    return Itemised(lines=(line,), numerator=numerator, amount=charge_from_numerator(numerator))
 
 
 def _sum(lines: Sequence[ItemisedLine]) -> int:

@@ -11,7 +11,7 @@ from ledger.money import Microunits, charge_from_numerator
 from metering.rate_cards import RateCard
 from metering.rates import Prices, Rate, effective
 
-__all__ = ["Estimate", "ReportedPricer", "provider_name"]
+__all__ = ["Estimate", "ReportedPricer", "Steps", "provider_name"]
 
 PLANS_MAX: Final = 4096  # callers name the models, so what is remembered of them is bounded
 # Other names under which clients know a provider.
@@ -33,7 +33,7 @@ class Estimate:
 
 
 @dataclass(frozen=True, slots=True)
-class _Steps:
+class Steps:
     """Microunits per million tokens of input, output, cache writes (for five minutes and for an hour) and cache reads, for total inputs above `above`."""
 
     above: int
@@ -48,7 +48,7 @@ class _Steps:
 class _Plan:
     """How one model is priced. The steps are ordered from the highest threshold down; the last one always fits."""
 
-    steps: tuple[_Steps, ...]
+    steps: tuple[Steps, ...]
     unpriced: bool
 
 
@@ -90,6 +90,14 @@ class ReportedPricer:
         )
         return Estimate(charge_from_numerator(numerator), plan.unpriced)
 
+    def steps(self, provider: str, model: str, *, at_ms: int, total: int) -> Steps:
+        """Return the rates of an event with this total input, as `estimate` takes them."""
+        card, reported = self.card.at(at_ms), self.card.reported.rates
+        if reported is not None:
+            reported = reported.at(at_ms)
+        plan = self._plans.get((provider, model, card, reported)) or self._make_plan(provider, model, card=card, reported=reported)
+        return next(step for step in plan.steps if total > step.above)
+
     def _make_plan(self, provider: str, model: str, *, card: RateCard, reported: RateCard | None) -> _Plan:
         name = provider_name(provider)
 
@@ -105,17 +113,17 @@ class ReportedPricer:
         self._plans[provider, model, card, reported] = plan
         return plan
 
-    def _steps_of(self, rate: Rate | None) -> tuple[_Steps, ...]:
+    def _steps_of(self, rate: Rate | None) -> tuple[Steps, ...]:
         if rate is None:
             return (self._step(-1, self.card.reported.fallback, self.card.reported.fallback_markup_bps),)
         tiers = sorted(rate.tiers, key=lambda tier: -tier.above)
         return (*(self._step(tier.above, tier.prices, rate.markup_bps) for tier in tiers), self._step(-1, rate.prices, rate.markup_bps))
 
-    def _step(self, above: int, prices: Prices, markup_bps: int) -> _Steps:
+    def _step(self, above: int, prices: Prices, markup_bps: int) -> Steps:
         def price(listed: int) -> int:
             return effective(listed, markup_bps=markup_bps if self.with_markup else 0)
 
-        return _Steps(
+        return Steps(
             above=above,
             input=price(prices.input),
             output=price(prices.output),

@@ -2,6 +2,7 @@
 
 from dataclasses import dataclass
 from functools import lru_cache
+from itertools import islice
 from typing import Final
 
 from starlette.requests import Request
@@ -15,12 +16,14 @@ from control.web.rendering import render
 from ledger.entries import ChargeRecord
 from ledger.money import format_usdc
 from ledger.receipts import Receipt, read_receipt
-from metering.itemised import Itemised, itemise
+from metering.itemised import Itemised, itemise, itemise_report
 from metering.pricing import RateCard
 from metering.rates import UnknownModel
+from metering.reported import ReportedPricer
 
 TITLES: Final = {"DEBIT": "Charge", "DEPOSIT": "Deposit", "CREDIT": "Credit", "REFUND": "Refund", "ADJUSTMENT": "Adjustment"}
 NUMBER_DIGITS_MAX: Final = 15
+ESTIMATES_MAX: Final = 20  # of one report whose steps are shown
 MICROUNIT: Final = 1_000_000  # millionths
 
 
@@ -47,6 +50,7 @@ async def receipt_page(request: Request) -> Response:
         receipt=receipt,
         heading=TITLES.get(receipt.type, receipt.type),
         computation=None if receipt.record is None else compute(visitor.context, receipt, receipt.record),
+        estimates=estimates(visitor.context, receipt),
         fine=fine_usdc,
         replaced=None if receipt.replaced is None else compute(visitor.context, receipt, receipt.replaced),
     )
@@ -54,19 +58,35 @@ async def receipt_page(request: Request) -> Response:
 
 def compute(context: ControlContext, receipt: Receipt, record: ChargeRecord) -> Computation:
     """Compute a charge again from its usage and the card it was made with, item by item."""
-    if record.rate_card == context.card.hash:
-        card = context.card
-    elif receipt.card_body is None or record.rate_card != receipt.card_hash:
-        return Computation(itemised=None, fault="The rate card that was used is not kept here.")
-    else:
-        try:
-            card = _card_of(receipt.card_body)
-        except RateCardError:
-            return Computation(itemised=None, fault="The rate card that was used cannot be read by this version.")
+    card = _card(context, receipt, record.rate_card)
+    if isinstance(card, str):
+        return Computation(itemised=None, fault=card)
     try:
         return Computation(itemised=itemise(record, card))
     except UnknownModel:
         return Computation(itemised=None, fault="The rate card that was used does not name this model.")
+
+
+def estimates(context: ControlContext, receipt: Receipt) -> dict[int, Itemised]:
+    """Compute the estimated events of a report again, the first of them, by their number in the request."""
+    report = receipt.reported
+    card = _card(context, receipt, receipt.card_hash) if report is not None else ""
+    if report is None or isinstance(card, str):
+        return {}
+    pricer, shown = ReportedPricer(card, with_markup=report.markup), islice((event for event in report.items if event.estimated), ESTIMATES_MAX)
+    return {event.line: itemise_report(event, pricer) for event in shown}
+
+
+def _card(context: ControlContext, receipt: Receipt, card_hash: str) -> RateCard | str:
+    """Return the rate card that was used, or why it cannot be had."""
+    if card_hash == context.card.hash:
+        return context.card
+    if receipt.card_body is None or card_hash != receipt.card_hash:
+        return "The rate card that was used is not kept here."
+    try:
+        return _card_of(receipt.card_body)
+    except RateCardError:
+        return "The rate card that was used cannot be read by this version."
 
 
 def fine_usdc(numerator: int) -> str:

@@ -122,6 +122,7 @@ def test_reports_and_credits_have_receipts_too(busy: Account, visits: Visits, se
     expect(page.locator(".usage-lines")).to_contain_text("code_review")
     visits.look(page, "receipt-report")
     page.goto(visits.url + path_of(busy, f"/{attack['id']}"))
+    expect(page.locator(".usage-lines .estimate")).to_contain_text("1,200 input at")
     visits.look(page, "receipt-attack")
     page.goto(visits.url + path_of(busy, f"/{credit['id']}"))
     expect(page.get_by_text("test money", exact=True)).to_be_visible()

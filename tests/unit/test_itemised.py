@@ -7,9 +7,11 @@ from hypothesis import strategies as st
 
 from config.rate_card import load_rate_card
 from ledger.entries import ChargeRecord, RequestId, UsageLine
+from ledger.ingest_values import UsageItem
 from ledger.money import Microunits
-from metering.itemised import itemise
+from metering.itemised import itemise, itemise_report
 from metering.pricing import charge_record, price_record
+from metering.reported import ReportedPricer
 from metering.savings import CachedTokens, cache_saving
 
 CARD = load_rate_card(None)
@@ -40,6 +42,24 @@ def test_the_items_of_a_charge_come_to_the_charge(record: ChargeRecord) -> None:
 
     assert (itemised.numerator, itemised.amount) == (price.numerator, price.amount) == (record.numerator, record.amount)
     assert itemised.numerator == sum(item.count * item.rate * (1_000_000 if item.is_fee else 1) for line in itemised.lines for item in line.items)
+
+
+@given(
+    st.sampled_from([*(rate.model for rate in RATES[:20]), "nobody-knows-it"]), st.booleans(), *(st.integers(0, 300_000) for _ in range(5)),
+)  # fmt: skip
+def test_the_items_of_an_estimate_come_to_the_estimate(model: str, markup: bool, put: int, out: int, thought: int, written: int, read: int) -> None:
+    event = UsageItem(
+        line=0, provider=RATES[0].provider, model=model, task_type="t", source="api", occurred_at=1_760_000_000_000, input_tokens=put, output_tokens=out,
+        reasoning_tokens=thought, cache_write_tokens=written, cache_write_1h_tokens=written // 3, cache_read_tokens=read,
+    )  # fmt: skip
+    pricer = ReportedPricer(CARD, with_markup=markup)
+
+    cost = pricer.estimate(
+        event.provider, model, at_ms=event.occurred_at, input_tokens=put, output_tokens=out + thought, cache_write_tokens=written,
+        cache_write_1h_tokens=written // 3, cache_read_tokens=read,
+    ).cost  # fmt: skip
+
+    assert itemise_report(event, pricer).amount == cost
 
 
 def test_a_record_keeps_what_was_held_and_one_without_reads_as_before() -> None:
