@@ -147,13 +147,15 @@ def measure(service: Service, path: str, *, shown: str, rounds: int, idle: tuple
         times.append((time.monotonic() - at) * 1000)
     after, after_database = spent_ms(pids, database)
     seconds = time.monotonic() - began
-    return PageCost(
+    cost = PageCost(
         page=shown,
         cpu_ms=max(0.0, after - before - idle[0] * seconds) / rounds,
         postgres_ms=max(0.0, after_database - before_database - idle[1] * seconds) / rounds,
         median_ms=statistics.median(times),
         kilobytes=len(body) / 1024,
     )
+    print(f"{cost.cpu_ms:8.1f} ms  {shown}", file=sys.stderr, flush=True)
+    return cost
 
 
 def idle_cost(service: Service) -> tuple[float, float]:
