@@ -70,8 +70,8 @@ def read_chosen(query: Mapping[str, str], now: datetime) -> Chosen:
         by=by,
         zone=zone,
         period=period_back(RANGES[name][1], now, zone=zone),
-        since=query.get("from", "")[:10],
-        until=query.get("to", "")[:10],
+        since=_as_day(query.get("from", "")),
+        until=_as_day(query.get("to", "")),
         fault=fault,
     )
 
@@ -105,6 +105,14 @@ def _day(text: str, what: str) -> date:
     if not 2000 <= found.year <= 9990:
         raise ValueError(f"the {what} day is too far away")
     return found
+
+
+def _as_day(text: str) -> str:
+    """Return what was asked for where it is a day at all: a field for days takes nothing else."""
+    try:
+        return date.fromisoformat(text).isoformat()
+    except ValueError:
+        return ""
 
 
 def _zone(text: str) -> tuple[str, str]:
