@@ -1,9 +1,8 @@
 """The hooks: each translates an event of mitmproxy into one step of a request's life, and fails closed."""
 
 import asyncio
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable
 from dataclasses import dataclass
-from functools import wraps
 
 from mitmproxy import http
 
@@ -19,6 +18,7 @@ from addons.control_relay import ControlRelay
 from addons.deadlines import Watch
 from addons.exchange import Exchange, Kind
 from addons.forward_gate import ForwardGate
+from addons.guards import exchange_of, fails_closed, settles_anyway
 from addons.headers import bearer_of, fault_of, wants_upgrade
 from addons.lifecycle import Lifecycle
 from addons.links import Links
@@ -31,70 +31,6 @@ from telemetry.logs import log
 
 RELAYED_BODY_SECONDS_MAX = 20.0  # as long as the control API itself waits for a body
 SETTLE_SECONDS_MAX = 1.0  # how long a terminal event or an error waits for the books
-
-# A hook that has nothing to wait for returns None and is over.
-Hook = Callable[["Gateway", http.HTTPFlow], Awaitable[None] | None]
-
-
-def fails_closed(hook: Hook) -> Hook:
-    """Wrap a hook that runs before forwarding: mitmproxy would log its exception and forward the request unbilled."""
-
-    def fail(flow: http.HTTPFlow, error: Exception) -> None:
-        log.error("hook_failed", hook=hook.__name__, exc_info=error)
-        exchange = exchange_of(flow)
-        flow.response = exchange.refuse(refusals.unavailable()) if exchange else http.Response.make(503)
-        flow.request.headers.pop("expect", None)
-
-    async def finish(awaited: Awaitable[None], flow: http.HTTPFlow) -> None:
-        try:
-            await awaited
-        except Exception as error:
-            fail(flow, error)
-
-    @wraps(hook)
-    def guarded(self: "Gateway", flow: http.HTTPFlow) -> Awaitable[None] | None:
-        try:
-            awaited = hook(self, flow)
-        except Exception as error:
-            fail(flow, error)
-            return None
-        return None if awaited is None else finish(awaited, flow)
-
-    return guarded
-
-
-def settles_anyway(hook: Hook) -> Hook:
-    """Wrap a hook that runs after forwarding: what it leaves undone is settled by the ending."""
-
-    async def fail(self: "Gateway", flow: http.HTTPFlow, error: Exception) -> None:
-        log.error("hook_failed", hook=hook.__name__, exc_info=error)
-        exchange = exchange_of(flow)
-        if exchange is not None and exchange.ending is None:
-            exchange.failed = True
-            exchange.cut(refusals.unavailable())  # a stream that is under way must not run on unwatched
-            await self.end(exchange)
-
-    async def finish(self: "Gateway", awaited: Awaitable[None], flow: http.HTTPFlow) -> None:
-        try:
-            await awaited
-        except Exception as error:
-            await fail(self, flow, error)
-
-    @wraps(hook)
-    def guarded(self: "Gateway", flow: http.HTTPFlow) -> Awaitable[None] | None:
-        try:
-            awaited = hook(self, flow)
-        except Exception as error:
-            return fail(self, flow, error)
-        return None if awaited is None else finish(self, awaited, flow)
-
-    return guarded
-
-
-def exchange_of(flow: http.HTTPFlow) -> Exchange | None:
-    """Return our record of the request, which the first hook has left."""
-    exchange: Exchange | None = flow.metadata.get(CONDUCT)
-    return exchange
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
