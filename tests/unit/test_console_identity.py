@@ -3,6 +3,7 @@
 import base64
 import json
 import time
+from datetime import timedelta
 from typing import Any
 
 import jwt
@@ -29,7 +30,8 @@ def claims(**changes: Any) -> dict[str, Any]:
     told = {
         "iss": EXPECTED.issuer, "aud": "console", "sub": "1", "iat": now, "exp": now + 300, "nonce": "n-1", "email": "ops@example.com", "email_verified": True,
     }  # fmt: skip
-    return {name: value for name, value in {**told, **changes}.items() if value is not None}
+    changed = {name: now + int(value.total_seconds()) if isinstance(value, timedelta) else value for name, value in changes.items()}
+    return {name: value for name, value in {**told, **changed}.items() if value is not None}
 
 
 def token(told: dict[str, Any] | None = None, *, key: Any = KEY, algorithm: str = "RS256", key_id: str | None = "k") -> str:
@@ -49,8 +51,8 @@ def test_a_token_of_the_issuer_for_this_sign_in_is_believed() -> None:
     "changes",
     [
         {"iss": "https://other.example"}, {"iss": "https://issuer.example/"}, {"iss": None}, {"aud": "other"}, {"aud": []}, {"aud": None},
-        {"aud": ["console", "other"]}, {"azp": "other"}, {"exp": int(time.time()) - 120}, {"exp": None}, {"iat": int(time.time()) + 600}, {"iat": None},
-        {"nbf": int(time.time()) + 600}, {"nonce": "n-2"}, {"nonce": None}, {"nonce": ["n-1"]}, {"sub": None},
+        {"aud": ["console", "other"]}, {"azp": "other"}, {"exp": timedelta(minutes=-2)}, {"exp": None}, {"iat": timedelta(minutes=10)}, {"iat": None},
+        {"nbf": timedelta(minutes=10)}, {"nonce": "n-2"}, {"nonce": None}, {"nonce": ["n-1"]}, {"sub": None},
     ],
 )  # fmt: skip
 def test_a_claim_that_is_wrong_or_missing_makes_a_token_worthless(changes: dict[str, Any]) -> None:
