@@ -132,7 +132,7 @@ def describe_machine() -> dict[str, str]:
     optimised = "--enable-optimizations" in str(sysconfig.get_config_var("CONFIG_ARGS") or "")
     return {
         "cores": str(cpu_count()),
-        "kernel": platform.release(),
+        "kernel": ".".join(platform.release().split(".")[:2]),
         "python": f"{sys.version.split()[0]} ({'' if optimised else 'not '}built with optimisations)",
         "mitmproxy": version("mitmproxy"),
         "day": time.strftime("%Y-%m-%d"),

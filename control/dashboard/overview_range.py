@@ -25,6 +25,7 @@ DIMENSIONS: Final[Mapping[Dimension, str]] = {
     Dimension.TASK_TYPE: "Task type",
 }
 ZONE_LENGTH_MAX: Final = 64
+DAYS_MAX: Final = 100  # roll-ups are by the hour: a busy account's year would cost a second of the server's time
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -89,6 +90,8 @@ def _custom(query: Mapping[str, str], now: datetime, *, zone: str, by: Dimension
     first, last = (_day(query.get(name, ""), what) for name, what in (("from", "first"), ("to", "last")))
     if last < first:
         raise ValueError("the last one lies before the first")
+    if (last - first).days >= DAYS_MAX:
+        raise ValueError(f"{DAYS_MAX} at once are the most; the CSV of the transactions has no such bound")
     clock = ZoneInfo(zone)
     since = datetime(first.year, first.month, first.day, tzinfo=clock)
     following = min(last, date(9999, 12, 30)) + timedelta(days=1)

@@ -75,7 +75,11 @@ def test_local_times_ask_for_days_of_the_readers_own_zone(busy: Account, visits:
 
 
 def test_days_that_cannot_be_shown_are_answered_in_words(busy: Account, visits: Visits) -> None:
-    for query, words in (("from=2026-02-30&to=2026-03-01", "write the first day like"), ("from=2026-03-02&to=2026-03-01", "lies before the first")):
+    for query, words in (
+        ("from=2026-02-30&to=2026-03-01", "write the first day like"),
+        ("from=2026-03-02&to=2026-03-01", "lies before the first"),
+        ("from=2026-01-01&to=2026-06-01", "100 at once"),
+    ):
         page = visits.open(f"{page_of(busy)}?range=custom&{query}")
 
         expect(page.locator("#spending .notice")).to_contain_text(words)
