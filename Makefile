@@ -49,7 +49,7 @@ test-integration: $(VENV)/.project ## tests on a real Postgres, Valkey and gatew
 	$(PYTEST) $(PARALLEL) tests/integration tests/proxy tests/faults $(TEST_FLAGS)
 
 test-clients: $(VENV)/.project python-clients npm-clients ## the clients that `make test` leaves out: those of npm, coding agents among them, and slow ones
-	$(PYTEST) $(PARALLEL) -m clients tests/clients $(TEST_FLAGS)
+	$(PYTEST) $(PARALLEL:loadfile=loadscope) -m clients tests/clients $(TEST_FLAGS)
 
 python-clients: $(PYTHON_CLIENTS:%=$(CLIENTS)/%/.made)
 
