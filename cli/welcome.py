@@ -10,7 +10,7 @@ from config.settings import ProvidersSettings, Settings, reachable_host
 
 DISTRIBUTION = "level5-gateway"
 MEANINGS = {
-    "gateway": "API and proxy: the address for agents",
+    "gateway": "the address for agents, and for people who open it in a browser",
     "forward": "HTTPS_PROXY of agents; their certificate is at /ca.pem",
     "control": "the API, direct",
     "metrics": "for Prometheus",
@@ -86,5 +86,6 @@ def show_welcome(settings: Settings, display: Display, *, seconds: float) -> Non
     display.say("In a second terminal:")
     for line in try_it(settings, own_command()):
         display.say(f"  {line}")
+    display.say(f"  {own_command()} admin login    # a link into the operator's console")
     display.say("")
     display.say("Ctrl-C stops everything.")
