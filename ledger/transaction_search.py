@@ -14,6 +14,7 @@ from ledger.entries import AccountId
 from ledger.journal import COMMAND_SECONDS_MAX, Pool, journal_answers
 from ledger.postings import key_digest
 from ledger.queries import SQL
+from ledger.statements import StatementEntry
 
 LINES_MAX: Final = 200
 SCAN_MAX: Final = 100_000  # lines that one search looks at
@@ -38,23 +39,10 @@ class StatementFilter:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class FoundLine:
+class FoundLine(StatementEntry):
     """A line of the statement, with what it was for; `workspace_id` and `task_type` are `SEVERAL` where its events have several."""
 
-    id: int
-    type: str
     kind: str
-    usdc_amount: int
-    balance_after: int
-    request_id: str | None
-    provider: str | None
-    model: str | None
-    input_tokens: int | None
-    output_tokens: int | None
-    cache_write_tokens: int | None
-    cache_read_tokens: int | None
-    estimated: bool
-    created_at: datetime
     workspace_id: str | None
     workspace: str | None
     task_type: str | None
