@@ -43,15 +43,10 @@ class CheckedHeaders(http.Headers):
             self._names = [key.lower() for key, _ in self._fields]
         return self._names
 
-    def found[Found](self, find: Callable[[http.Headers], Found]) -> Found:
-        """Return `find(self)`, from memory where it was asked of such headers before. It must not depend on their Content-Length."""
-        findings = self._findings
-        if findings is None:
-            return find(self)
-        if find not in findings:
-            findings[find] = find(self)
-        found: Found = findings[find]
-        return found
+    @property
+    def findings(self) -> dict[object, Any] | None:
+        """What was found out about such headers before; None where nothing is remembered of these."""
+        return self._findings
 
     @property
     def is_known_valid(self) -> bool:
@@ -100,3 +95,14 @@ def _text(value: bytes) -> str:
 def names_of(headers: http.Headers) -> list[bytes]:
     """Return the names of any headers' fields in small letters, in their order. Not to be changed."""
     return headers.names if isinstance(headers, CheckedHeaders) else [name.lower() for name, _ in headers.fields]
+
+
+def found_in[Found](headers: http.Headers, find: Callable[[http.Headers], Found]) -> Found:
+    """Return `find(headers)`, from memory where it was asked of such headers before. It must not depend on their Content-Length."""
+    findings = headers.findings if isinstance(headers, CheckedHeaders) else None
+    if findings is None:
+        return find(headers)
+    if find not in findings:
+        findings[find] = find(headers)
+    found: Found = findings[find]
+    return found

@@ -5,7 +5,7 @@ from typing import Final
 
 from mitmproxy import http
 
-from addons.checked_headers import CheckedHeaders
+from addons.checked_headers import found_in
 
 OTHER: Final = "other"
 UNNAMED: Final = "unnamed"
@@ -28,7 +28,7 @@ _FAMILIES: Final = (
 
 def family_of(headers: http.Headers) -> str:
     """Return the family of the client that sent these headers; a connection's next request finds it in memory."""
-    return headers.found(_family) if isinstance(headers, CheckedHeaders) else _family(headers)
+    return found_in(headers, _family)
 
 
 def _family(headers: http.Headers) -> str:

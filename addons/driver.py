@@ -192,12 +192,6 @@ class GatewayHandler(ProxyConnectionHandler):
         self._pool.give(_key_of(connection), wire)
 
     @override
-    async def hook_task(self, hook: commands.StartHook) -> None:
-        await self._addons.handle_lifecycle(hook)
-        if hook.blocking:
-            self.feed(events.HookCompleted(hook))
-
-    @override
     async def handle_hook(self, hook: commands.StartHook) -> None:
         await self._addons.handle_lifecycle(hook)
         if isinstance(hook, server_hooks.ClientDisconnectedHook):

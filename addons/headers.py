@@ -6,7 +6,7 @@ from itertools import chain
 
 from mitmproxy import http
 
-from addons.checked_headers import CheckedHeaders, names_of
+from addons.checked_headers import CheckedHeaders, found_in, names_of
 
 _FORBIDDEN = re.compile(rb"[\r\n\0]")
 _METHOD = re.compile(rb"[A-Z][A-Z-]*")
@@ -38,8 +38,7 @@ def fault_of(request: http.Request) -> str | None:
         return "The request target must be a path, not an absolute address."
     if not _METHOD.fullmatch(request.data.method):
         return "A method is written in capital letters."  # mitmproxy compares them in capitals and passes them on as they came
-    headers = request.headers
-    return headers.found(_fault_of_fields) if isinstance(headers, CheckedHeaders) else _fault_of_fields(headers)
+    return found_in(request.headers, _fault_of_fields)
 
 
 def _fault_of_fields(headers: http.Headers) -> str | None:
@@ -70,7 +69,7 @@ def bearer_of(request: http.Request) -> str | None:
 
 def strip_for_provider(headers: http.Headers) -> Fields:
     """Return what of a client's headers a provider may see, in their order and case. The length is not among it."""
-    return headers.found(_strip_for_provider) if isinstance(headers, CheckedHeaders) else _strip_for_provider(headers)
+    return found_in(headers, _strip_for_provider)
 
 
 def _strip_for_provider(headers: http.Headers) -> Fields:
