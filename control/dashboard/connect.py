@@ -17,12 +17,11 @@ from config.settings import Settings, reachable_host
 from control.catalogue import configured_providers
 from control.dashboard.connect_texts import Piece, Span, pieces, spans
 from control.dashboard.connect_trial import Trial, TrialOffer, send_trial, trial_offers
-from control.dashboard.visitor import Visitor, require_owner, visit
+from control.dashboard.visitor import Visitor, visit, visit_to_change
 from control.descriptions import PROVIDER_NAMES
 from control.errors import ApiError
 from control.reading import read_form, read_query
 from control.schemas import Question
-from control.web.origin import require_same_origin
 from control.web.rendering import render
 from ledger.activity import read_clients
 from ledger.activity_values import ClientSeen
@@ -80,9 +79,7 @@ async def connect_page(request: Request) -> Response:
 
 async def send_test(request: Request) -> Response:
     """Send a test request, and show what became of it."""
-    visitor = await visit(request)
-    require_same_origin(request)
-    require_owner(visitor)
+    visitor = await visit_to_change(request)
     form = await read_form(request, TrialForm)
     offer = next((offer for offer in trial_offers(visitor.context) if offer.provider == form.provider), None)
     if offer is None:

@@ -10,13 +10,12 @@ from starlette.responses import RedirectResponse, Response
 from control.claim_texts import Envelope
 from control.dashboard.fund_offer import chain_of
 from control.dashboard.funds import show_funds
-from control.dashboard.visitor import Visitor, require_owner, visit
+from control.dashboard.visitor import Visitor, visit, visit_to_change
 from control.deposit_claims import admit_claimant, begin_claim, open_claim_of, settle_claim
 from control.errors import ApiError, from_ledger
 from control.paying_schemas import ClaimProof
 from control.reading import read_form
 from control.schemas import Question
-from control.web.origin import require_same_origin
 from control.web.rendering import render
 from ledger.base58 import SIGNATURE_BYTES, decode_exactly
 from ledger.errors import LedgerError
@@ -41,9 +40,7 @@ class ProofForm(Question):
 
 async def open_claim(request: Request) -> Response:
     """Open a claim and lead to its page; where it is refused, say so on the page that asked."""
-    visitor = await visit(request)
-    require_same_origin(request)
-    require_owner(visitor)
+    visitor = await visit_to_change(request)
     form = await read_form(request, ClaimForm)
     try:
         token = await admit_claimant(request, visitor.context)
@@ -65,9 +62,7 @@ async def claim_page(request: Request) -> Response:
 
 async def prove_claim(request: Request) -> Response:
     """Credit the payment to who proved to have sent it, and lead to where it shows."""
-    visitor = await visit(request)
-    require_same_origin(request)
-    require_owner(visitor)
+    visitor = await visit_to_change(request)
     form = await read_form(request, ProofForm)
     try:
         token = await admit_claimant(request, visitor.context)

@@ -9,12 +9,11 @@ from starlette.responses import RedirectResponse, Response
 from control.chain_view import SANDBOX_CLUSTER
 from control.dashboard.fund_offer import read_asked
 from control.dashboard.funds import show_funds
-from control.dashboard.visitor import require_owner, visit
+from control.dashboard.visitor import visit_to_change
 from control.errors import ApiError
 from control.faucet import USDC_MAX, FaucetRequest, ask_faucet
 from control.reading import read_form
 from control.schemas import Question
-from control.web.origin import require_same_origin
 from ledger.money import MICROUNITS_PER_USDC
 
 MOST: Final = USDC_MAX // MICROUNITS_PER_USDC
@@ -28,9 +27,7 @@ class TestMoneyForm(Question):
 
 async def give_test_money(request: Request) -> Response:
     """Have the simulated chain pay into the account, and lead to where the payment is followed."""
-    visitor = await visit(request)
-    require_same_origin(request)
-    require_owner(visitor)
+    visitor = await visit_to_change(request)
     if visitor.context.settings.mode != SANDBOX_CLUSTER:
         raise ApiError(404, "not_found", message="There is test money in the sandbox only.")
     asked = read_asked((await read_form(request, TestMoneyForm)).amount)

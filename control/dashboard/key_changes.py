@@ -6,8 +6,8 @@ from starlette.requests import Request
 from starlette.responses import Response
 
 from control.dashboard.key_schemas import BudgetForm, KeyForm, NothingForm, RotateForm, TokenForm
-from control.dashboard.keys import Problem, owner_of, require_open, show_keys, to_keys
-from control.dashboard.visitor import Visitor
+from control.dashboard.keys import Problem, require_open, show_keys, to_keys
+from control.dashboard.visitor import Visitor, visit_to_change
 from control.errors import ApiError
 from control.reading import read_form
 from control.web.rendering import render
@@ -24,7 +24,7 @@ ALREADY_MADE: Final = (
 
 async def create_token(request: Request) -> Response:
     """Make a token and show it, this once."""
-    visitor = await owner_of(request)
+    visitor = await visit_to_change(request)
     require_open(visitor)
     form = await read_form(request, TokenForm)
     try:
@@ -36,7 +36,7 @@ async def create_token(request: Request) -> Response:
 
 async def rotate_token(request: Request) -> Response:
     """Make a token that does what another one does, and show it with the question whether that one may go."""
-    visitor = await owner_of(request)
+    visitor = await visit_to_change(request)
     require_open(visitor)
     form = await read_form(request, RotateForm)
     old = await _token_of(visitor, request.path_params["token_id"])
@@ -46,7 +46,7 @@ async def rotate_token(request: Request) -> Response:
 
 async def revoke_token(request: Request) -> Response:
     """Refuse a token from now on; never the one that the page is open with, which would shut the door behind itself."""
-    visitor = await owner_of(request)
+    visitor = await visit_to_change(request)
     await read_form(request, NothingForm)
     token = await _token_of(visitor, request.path_params["token_id"])
     if token.digest == visitor.token.digest:
@@ -59,7 +59,7 @@ async def revoke_token(request: Request) -> Response:
 
 async def create_key(request: Request) -> Response:
     """Make an ingest key and show its secret, this once."""
-    visitor = await owner_of(request)
+    visitor = await visit_to_change(request)
     require_open(visitor)
     form = await read_form(request, KeyForm)
     try:
@@ -74,7 +74,7 @@ async def create_key(request: Request) -> Response:
 
 async def revoke_key(request: Request) -> Response:
     """Refuse an ingest key from now on."""
-    visitor = await owner_of(request)
+    visitor = await visit_to_change(request)
     await read_form(request, NothingForm)
     try:
         await visitor.context.keys.revoke(request.path_params["key_id"], visitor.account)
@@ -86,7 +86,7 @@ async def revoke_key(request: Request) -> Response:
 
 async def set_budget(request: Request) -> Response:
     """Note what a workspace is meant to cost a month."""
-    visitor = await owner_of(request)
+    visitor = await visit_to_change(request)
     form = await read_form(request, BudgetForm)
     workspace_id = request.path_params["workspace_id"]
     try:

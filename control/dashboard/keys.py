@@ -10,10 +10,9 @@ from starlette.requests import Request
 from starlette.responses import RedirectResponse, Response
 
 from control.dashboard.key_schemas import WISH_CHARACTERS, KeysQuery
-from control.dashboard.visitor import Visitor, require_owner, visit
+from control.dashboard.visitor import Visitor, visit
 from control.errors import ApiError
 from control.reading import read_query
-from control.web.origin import require_same_origin
 from control.web.rendering import render
 from ledger.account_values import Token
 from ledger.ingest_values import KeyRow, WorkspaceUse
@@ -90,19 +89,6 @@ async def show_keys(request: Request, visitor: Visitor, *, problem: Problem | No
         done=DONE.get(query.done or "", Done("", "")),
         problem=problem or Problem(place="", message=""),
     )
-
-
-async def owner_of(request: Request) -> Visitor:
-    """Return who posted a form, once it is known that a page of ours did and that they may change something.
-
-    Raises:
-        ApiError: 403.
-        UnknownToken, InactiveAccount: 401.
-    """
-    visitor = await visit(request)
-    require_same_origin(request)
-    require_owner(visitor)
-    return visitor
 
 
 def require_open(visitor: Visitor) -> None:

@@ -9,6 +9,7 @@ from starlette.requests import Request
 from control.accounts import owner_standing
 from control.context import ControlContext, context_of
 from control.errors import ApiError
+from control.web.origin import require_same_origin
 from ledger.accounts import Account
 from ledger.holds import Standing
 from ledger.tokens import ApiToken, parse_token
@@ -45,6 +46,19 @@ async def visit(request: Request) -> Visitor:
     return await _visitor(request, find=lambda context, token, _: context.accounts.find(str(token.account)))
 
 
+async def visit_to_change(request: Request) -> Visitor:
+    """Return who asks to change something: with the account's own token, from a page of ours.
+
+    Raises:
+        UnknownToken, InactiveAccount, BalanceUnavailable, JournalUnavailable: as in `visit`.
+        ApiError: 403 from a page of others, or with a token that is made for looking.
+    """
+    visitor = await visit(request)
+    require_same_origin(request)
+    _require_owner(visitor)
+    return visitor
+
+
 async def visit_without_journal(request: Request) -> Visitor:
     """Return who asks as far as Redis knows: the account has no name then, and its own figures are all zero; those of `standing` are exact.
 
@@ -78,7 +92,7 @@ async def _what_is_known(context: ControlContext, token: ApiToken, standing: Sta
     )
 
 
-def require_owner(visitor: Visitor) -> None:
+def _require_owner(visitor: Visitor) -> None:
     """Let only those change something who may spend.
 
     Raises:
