@@ -123,16 +123,23 @@ def test_the_books_are_proved_whole_and_a_checkpoint_kept(running: Appliance, te
     assert "the checkpoint" in terminal.failure("verify", "--checkpoint", str(checkpoint))
 
 
+UNDO_TAMPERING = "if redis.call('HGET', KEYS[1], 'balance') == ARGV[1] then redis.call('HINCRBY', KEYS[1], 'balance', -1) end"
+
+
 def test_books_that_were_tampered_with_are_found_out(running: Appliance, terminal: Terminal) -> None:
-    account = running.register("1")
-    found = terminal.ask("accounts", "show", account.deposit_code)
+    """Twice if need be: the reconciler, which mends a hot balance every minute, may come between the deed and the look."""
     store = redis.Redis(unix_socket_path=str(next(running.home.rglob("valkey.sock"))))
-    key = f"l5:{{{found['shard']}}}:e1:a:{found['id']}"
-    store.hincrby(key, "balance", 1)
-    try:
-        code, output, _ = terminal.call("verify")
-    finally:
-        store.hincrby(key, "balance", -1)
+    for _ in range(2):
+        account = running.register("1")
+        found = terminal.ask("accounts", "show", account.deposit_code)
+        (key,) = store.keys(f"l5:{{{found['shard']}}}:e*:a:{found['id']}")
+        tampered = store.hincrby(key, "balance", 1)
+        try:
+            code, output, _ = terminal.call("verify")
+        finally:
+            store.eval(UNDO_TAMPERING, 1, key, str(tampered))
+        if code == 1:
+            break
 
     assert code == 1
     assert "the books are NOT whole" in output
