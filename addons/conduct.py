@@ -71,6 +71,27 @@ class Interrupt(events.Event):
 
 
 @dataclass
+class Begun(events.Event):
+    """A request's head was read; the stream is to be told of it."""
+
+    request: http.Request
+    length: int | None
+    closes: bool
+
+
+@dataclass
+class GoOn(events.Event):
+    """Something of the client's is in the buffer."""
+
+
+@dataclass
+class BodyRefused(events.Event):
+    """The body of a request has become too large; this is the answer."""
+
+    refusal: http.Response
+
+
+@dataclass
 class Relayed(HttpEvent):
     """A piece of a streamed answer was metered already; `ready` of it may go out now, and there is more to do than that."""
 

@@ -12,15 +12,16 @@ import asyncio
 import collections
 import logging
 import time
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Coroutine
 from typing import Any, cast, override
 
-from mitmproxy.connection import Connection, ConnectionState
+from mitmproxy.connection import Connection, ConnectionState, Server
 from mitmproxy.proxy import commands, events, server_hooks
 from mitmproxy.proxy.mode_servers import ProxyConnectionHandler
 from mitmproxy.proxy.server import ConnectionIO
 
 from addons.hook_table import HookTable
+from addons.light_objects import LightServer
 from addons.provider_pool import ProviderKey, ProviderPool
 from addons.wire import ClientReader, Wire
 
@@ -40,10 +41,54 @@ class GatewayHandler(ProxyConnectionHandler):
         self._events: collections.deque[events.Event] = collections.deque()
         self._outgoing: dict[Any, list[bytes]] = {}
         self._busy = False
-        self._addons: HookTable = master.addons
+        self.hooks: HookTable = master.addons
+        self._short: Callable[[bytes], None] | None = None
         self._pool: ProviderPool = master.pool
         # What mitmproxy uses of a reader and of a writer, these have.
         super().__init__(master, ClientReader(wire), wire.transport, options, mode)
+
+    # The short way, where the lane reads and writes without events
+
+    def open_short_way(self, receive: Callable[[bytes], None]) -> None:
+        """Have the client's bytes heard by `receive`, unless layers are at work."""
+        self._short = receive
+
+    def borrow(self, host: str, port: int, *, tls: bool) -> tuple[Server, Wire] | None:
+        """Lend a connection that the worker keeps open, if there is one."""
+        wire = self._pool.take(((host, port), tls))
+        if wire is None:
+            return None
+        connection = wire.lent_as
+        if not isinstance(connection, LightServer):
+            connection = wire.lent_as = LightServer(address=(host, port), tls=tls)
+        self._lend(connection, wire)
+        return connection, wire
+
+    def give_back(self, connection: Connection) -> None:
+        """A connection that was lent is idle."""
+        self._release_provider(connection)
+
+    def write(self, data: bytes) -> None:
+        """Send something to the client."""
+        io = self.transports.get(self.client)
+        if io is not None and io.writer is not None and not io.writer.is_closing():
+            io.writer.write(data)
+
+    def close(self) -> None:
+        """Close the client's connection, after what is still to be written."""
+        self._obey(commands.CloseConnection(self.client))
+
+    def go_on(self, awaited: Awaitable[None], then: Callable[[], None]) -> None:
+        """Call `then` when a hook has ended."""
+        self._run(self._wait_and_go_on(awaited, then))
+
+    async def _wait_and_go_on(self, awaited: Awaitable[None], then: Callable[[], None]) -> None:
+        await awaited
+        try:
+            then()
+        except Exception:
+            self.log("mitmproxy has crashed!", logging.ERROR, exc_info=True)
+            self.close()
 
     # Connections that mitmproxy's layers open
 
@@ -56,8 +101,26 @@ class GatewayHandler(ProxyConnectionHandler):
             if io is not None and io.handler is not None:
                 io.handler.cancel("connection lost")
 
-        reader.listen(receive=lambda data: self.feed(events.DataReceived(connection, data)), slowed=self._pace, lost=lose)
+        reader.listen(receive=self._client_receiver() if connection is self.client else self._feeder(connection), slowed=self._pace, lost=lose)
         await super().handle_connection(connection)
+
+    def _feeder(self, connection: Connection) -> Callable[[bytes], None]:
+        return lambda data: self.feed(events.DataReceived(connection, data))
+
+    def _client_receiver(self) -> Callable[[bytes], None]:
+        """Return what hears of the client's bytes."""
+        feed, short = self._feeder(self.client), self._short
+        if short is None:
+            return feed
+
+        def receive(data: bytes) -> None:
+            if self._busy or self._events:
+                feed(data)
+                return
+            self.timeout_watchdog.register_activity()
+            short(data)
+
+        return receive
 
     def _pace(self) -> None:
         """While one side does not take what we write, the others are not read: a slow reader must not fill our memory."""
@@ -119,7 +182,8 @@ class GatewayHandler(ProxyConnectionHandler):
     def _open_provider(self, command: OpenProvider) -> None:
         wire = self._pool.take(_key_of(command.connection))
         if wire is not None:
-            self._lend(command, wire)
+            self._lend(command.connection, wire)
+            self.feed(events.OpenConnectionCompleted(command, None))
             return
         task = asyncio.get_running_loop().create_task(self._dial_provider(command), name="provider connection")
         self.transports[command.connection] = ConnectionIO(handler=task)
@@ -141,19 +205,18 @@ class GatewayHandler(ProxyConnectionHandler):
             return
         connection.timestamp_tls_setup = time.time()
         await self.handle_hook(server_hooks.ServerConnectedHook(data))
-        self._lend(command, wire)
+        self._lend(connection, wire)
+        self.feed(events.OpenConnectionCompleted(command, None))
 
-    def _lend(self, command: OpenProvider, wire: Wire) -> None:
-        connection = command.connection
+    def _lend(self, connection: Connection, wire: Wire) -> None:
         self._attach(connection, wire, handler=None)
         wire.listen(receive=self._receiver(connection), ended=lambda: self._provider_ended(connection), slowed=self._pace)
-        self.feed(events.OpenConnectionCompleted(command, None))
 
     def _receiver(self, provider: Connection) -> Callable[[bytes], None]:
         """Return what hears of a provider's bytes. Those in the middle of a stream go to the client by the shortest way."""
         pass_on: Callable[[Connection, bytes], bytes | events.Event] | None = getattr(self.layer, "pass_on", None)
         if pass_on is None:  # what goes to the client has to pass other layers, such as TLS
-            return lambda data: self.feed(events.DataReceived(provider, data))
+            return self._feeder(provider)
         client = self.transports[self.client].writer
 
         def receive(data: bytes) -> None:
@@ -193,7 +256,7 @@ class GatewayHandler(ProxyConnectionHandler):
 
     @override
     async def handle_hook(self, hook: commands.StartHook) -> None:
-        await self._addons.handle_lifecycle(hook)
+        await self.hooks.handle_lifecycle(hook)
         if isinstance(hook, server_hooks.ClientDisconnectedHook):
             for connection in [connection for connection, io in self.transports.items() if io.handler is None and connection is not self.client]:
                 self._close_provider(connection)
@@ -260,17 +323,21 @@ class GatewayHandler(ProxyConnectionHandler):
                     transport.write(pieces[0] if len(pieces) == 1 else b"".join(pieces))
 
     def _start_hook(self, hook: commands.StartHook) -> None:
-        if not self._addons.is_heard(hook):
+        if not self.hooks.is_heard(hook):
             if hook.blocking:
                 self._events.append(events.HookCompleted(hook))
             return
         # Started here and now: a hook that does not wait is over when this returns, and no turn of the loop was spent on it.
-        rest = self._addons.trigger_now(hook)
+        rest = self.hooks.trigger_now(hook)
         if rest is None:
             if hook.blocking:
                 self._events.append(events.HookCompleted(hook))
             return
-        task = asyncio.Task(self._finish_hook(hook, rest), loop=asyncio.get_running_loop(), eager_start=True)
+        self._run(self._finish_hook(hook, rest))
+
+    @staticmethod
+    def _run(work: Coroutine[Any, Any, None]) -> None:
+        task = asyncio.Task(work, loop=asyncio.get_running_loop(), eager_start=True)
         if not task.done():
             _RUNNING.add(task)
             task.add_done_callback(_RUNNING.discard)

@@ -59,7 +59,9 @@ class HookTable(AddonManager):
         row = self._row(event)
         if row is None or self._row(hooks.UpdateHook) != ():
             return self.handle_lifecycle(event)
-        subjects = _subjects(event)
+        return self._call(row, _subjects(event))
+
+    def _call(self, row: tuple[Handler, ...], subjects: list[Any]) -> Coroutine[Any, Any, None] | None:
         for index, handler in enumerate(row):
             try:
                 awaited = handler(*subjects)
@@ -68,11 +70,19 @@ class HookTable(AddonManager):
             except OptionsError:
                 raise
             except Exception as error:
-                _report(error, "trigger_now")
+                _report(error, "_call")
                 continue
             if awaited is not None and hasattr(awaited, "__await__"):
                 return self._go_on(awaited, row[index + 1 :], subjects)
         return None
+
+    def calls_all(self, kinds: tuple[type[hooks.Hook], ...]) -> bool:
+        """Tell whether `call` may be used for these events."""
+        return self._row(hooks.UpdateHook) == () and all(self._row(kind) is not None for kind in kinds)
+
+    def call(self, kind: type[hooks.Hook], subject: object) -> Coroutine[Any, Any, None] | None:
+        """Do what `trigger_now` does with an event that is about one thing, without making it."""
+        return self._call(self._row(kind) or (), [subject])
 
     async def _go_on(self, awaited: Awaitable[None], handlers: tuple[Handler, ...], subjects: list[Any]) -> None:
         try:

@@ -17,12 +17,13 @@ from mitmproxy.proxy.layers.http import DropStream, GetHttpConnection, HTTPMode,
 from mitmproxy.proxy.layers.http import _events as http_events
 from mitmproxy.proxy.layers.http._base import HttpEvent
 
-from addons.conduct import Interrupt, Relayed
+from addons.conduct import Begun, BodyRefused, GoOn, Interrupt, Relayed
 from addons.connections import PIPELINED_BYTES_MAX, GatewayHttp1Server
 from addons.lane_heads import BODILESS, NotHere, write_response_head
 from addons.lane_provider import AnswerRead, ProviderSide
 from addons.light_objects import fork
 from addons.request_reading import BadChunks, ChunkedBody, SizedBody, chunk, take_request_head
+from addons.short_way import Door, ShortWay
 from addons.streams import GatewayStream
 
 type Commands = layer.CommandGenerator[None]
@@ -38,22 +39,35 @@ class Lane(layer.Layer):
             context.server.address = context.client.proxy_mode.address  # type: ignore[attr-defined]  # a reverse mode has one
         self._otherwise = otherwise or layers.modes.ReverseProxy
         self._stock: layer.Layer | None = None
-        self._buffer = bytearray()  # from the client, not yet used
-        self._stream: GatewayStream | None = None
-        self._stream_id = 1
+        self._short: ShortWay | None = None
+        # What the two ways share.
+        self.buffer = bytearray()  # from the client, not yet used
+        self.stream: GatewayStream | None = None
+        self.stream_id = 1
+        self.goes_short = False  # the present request does
         self._done: list[GatewayStream] = []
         self._wakeups: set[commands.Command] = set()
         # The client's side of the present request.
-        self._body: SizedBody | ChunkedBody | None = None  # while it comes
-        self._request_done = self._response_done = False
+        self.body: SizedBody | ChunkedBody | None = None  # while it comes
+        self.request_done = self._response_done = False
         self._closes = self._chunked = False
         self._head_sent: http.Response | None = None
-        self._provider = ProviderSide(self, tell=self._tell)
+        self.provider = ProviderSide(self, tell=self._tell)
+
+    def open_short_way(self, door: Door) -> ShortWay:
+        """Let requests go the short way: what the lane writes goes to the client as it is."""
+        self._short = ShortWay(self, door)
+        return self._short
 
     @property
     def is_busy(self) -> bool:
         """Whether a request is being served here."""
-        return self._stream is not None
+        return self.stream is not None
+
+    @property
+    def is_free(self) -> bool:
+        """Whether what comes from the client begins a request that is served here."""
+        return self.stream is None and self._stock is None
 
     def handle_event(self, event: events.Event) -> Commands:
         """Handle an event. This layer itself never pauses: the stream does, and queues for itself what comes meanwhile."""
@@ -68,22 +82,31 @@ class Lane(layer.Layer):
         elif type(event) is events.DataReceived:
             if event.connection is self.context.client:
                 yield from self._read_client(event.data)
-            elif self._provider.is_at(event.connection):
-                yield from self._provider.read(event.data)
+            elif self.provider.is_at(event.connection):
+                yield from self.provider.read(event.data)
         elif isinstance(event, events.ConnectionClosed):
             if event.connection is self.context.client:
                 yield from self._client_left()
-            elif self._provider.is_at(event.connection):
-                yield from self._provider.left()
+            elif self.provider.is_at(event.connection):
+                yield from self.provider.left()
+        elif type(event) is Begun:
+            yield from self._begin(event.request, event.length, closes=event.closes)
+            yield from self._begin_requests()
+        elif type(event) is GoOn:
+            yield from self._use_buffer()
+        elif type(event) is BodyRefused:
+            yield from self._tell(event)
+            if self.body is not None:
+                yield from self._read_body(self.body, b"")
         elif type(event) is AnswerRead:
-            yield from self._provider.tell_answer(event.fault)
+            yield from self.provider.tell_answer(event.fault)
         elif isinstance(event, events.OpenConnectionCompleted):
-            yield from self._provider.opened(event)
+            yield from self.provider.opened(event)
         elif isinstance(event, events.Wakeup):
             if event.command in self._wakeups:
                 self._wakeups.discard(event.command)
                 yield from self._tell(event)
-        elif not isinstance(event, events.Start) and (not isinstance(event, Interrupt) or event.stream is self._stream):
+        elif not isinstance(event, events.Start) and (not isinstance(event, Interrupt) or event.stream is self.stream):
             yield from self._tell(event)  # a hook has ended, or a deadline has passed
 
     def _handle_event(self, event: events.Event) -> Commands:
@@ -93,106 +116,125 @@ class Lane(layer.Layer):
 
     def _hand_over(self) -> Commands:
         """Give the connection to mitmproxy's own layers, beginning with what has not been used of it."""
-        yield from self._provider.let_go()
+        yield from self.provider.let_go()
         self._stock = self._otherwise(self.context)
         yield from self._stock.handle_event(events.Start())
-        data, self._buffer = bytes(self._buffer), bytearray()
+        data, self.buffer = bytes(self.buffer), bytearray()
         yield from self._stock.handle_event(events.DataReceived(self.context.client, data))
 
     # The client
 
     def _read_client(self, data: bytes) -> Commands:
-        if self._body is not None:
-            yield from self._read_body(self._body, data)
-        elif self._stream is None:
-            self._buffer += data
+        if self.body is not None:
+            yield from self._read_body(self.body, data)
+        elif self.stream is None:
+            self.buffer += data
             yield from self._begin_requests()
         else:
-            self._buffer += data
-            if len(self._buffer) > PIPELINED_BYTES_MAX:
+            self.buffer += data
+            if len(self.buffer) > PIPELINED_BYTES_MAX:
                 # Nothing reads this until the answer is out: refuse to keep it without bound.
                 yield commands.CloseConnection(self.context.client)
 
     def _begin_requests(self) -> Commands:
         """Begin with the requests that the buffer holds whole heads of, each when the one before has been answered."""
         try:
-            while self._stream is None and self._stock is None and (found := take_request_head(self._buffer, bytes_max=GatewayHttp1Server.head_bytes_max)):
-                request, length, self._closes = found
-                yield from self._begin(request, length)
+            while self.stream is None and self._stock is None and (found := take_request_head(self.buffer, bytes_max=GatewayHttp1Server.head_bytes_max)):
+                request, length, closes = found
+                yield from self._begin(request, length, closes=closes)
         except NotHere:
             yield from self._hand_over()
 
-    def _begin(self, request: http.Request, length: int | None) -> Commands:
-        self._request_done = self._response_done = self._chunked = False
-        self._head_sent = None
-        self._body = ChunkedBody() if length is None else SizedBody(length) if length else None
-        stream = self._stream = GatewayStream(fork(self.context), self._stream_id)
+    def begin_turn(self, length: int | None, *, closes: bool) -> None:
+        """A request begins, with a body of this length (None: in chunks)."""
+        self.request_done = self._response_done = self._chunked = self.goes_short = False
+        self._closes, self._head_sent = closes, None
+        self.body = ChunkedBody() if length is None else SizedBody(length) if length else None
+
+    def end_turn(self, response: http.Response) -> bool:
+        """The request has been answered by the short way: tell whether its connection ends with it."""
+        if self.stream is not None:
+            self.stream.__dict__.clear()
+        self.stream, self.goes_short = None, False
+        self.stream_id += 2
+        return self._closes or _ends_with_connection(response)
+
+    def _begin(self, request: http.Request, length: int | None, *, closes: bool) -> Commands:
+        self.begin_turn(length, closes=closes)
+        stream = self.stream = GatewayStream(fork(self.context), self.stream_id)
         stream.mode = HTTPMode.transparent
         yield from self._tell(events.Start())
-        yield from self._tell(http_events.RequestHeaders(self._stream_id, request, length == 0))
-        if self._body is None:
+        yield from self._tell(http_events.RequestHeaders(self.stream_id, request, length == 0))
+        yield from self._use_buffer()
+
+    def _use_buffer(self) -> Commands:
+        """Go on with what has come of the present request, or with the next."""
+        if self.stream is None:
+            yield from self._begin_requests()
+        elif self.body is None:
             yield from self._end_body()
-        elif self._buffer:
-            data, self._buffer = bytes(self._buffer), bytearray()
-            yield from self._read_body(self._body, data)
+        elif self.buffer:
+            data, self.buffer = bytes(self.buffer), bytearray()
+            yield from self._read_body(self.body, data)
 
     def _read_body(self, body: SizedBody | ChunkedBody, data: bytes) -> Commands:
         body.add(data)
         try:
             while (piece := body.next_piece()) is not None:
-                yield from self._tell(http_events.RequestData(self._stream_id, piece))
+                yield from self._tell(http_events.RequestData(self.stream_id, piece))
         except BadChunks as error:
             yield commands.CloseConnection(self.context.client)
-            yield from self._tell(http_events.RequestProtocolError(self._stream_id, str(error), http_events.ErrorCode.GENERIC_CLIENT_ERROR))
+            yield from self._tell(http_events.RequestProtocolError(self.stream_id, str(error), http_events.ErrorCode.GENERIC_CLIENT_ERROR))
         if body.complete:
-            self._buffer += body.rest()
-            self._body = None
+            self.buffer += body.rest()
+            self.body = None
             yield from self._end_body()
 
     def _end_body(self) -> Commands:
-        self._request_done = True
-        yield from self._tell(http_events.RequestEndOfMessage(self._stream_id))
+        self.request_done = True
+        yield from self._tell(http_events.RequestEndOfMessage(self.stream_id))
         yield from self._finish()
 
     def _client_left(self) -> Commands:
         if self.context.client.state is not ConnectionState.CLOSED:
             yield commands.CloseConnection(self.context.client)
-        if self._stream is None:
-            yield from self._provider.let_go()
+        if self.stream is None:
+            yield from self.provider.let_go()
         else:
-            code = http_events.ErrorCode.CLIENT_DISCONNECTED if self._request_done else http_events.ErrorCode.GENERIC_CLIENT_ERROR
-            yield from self._tell(http_events.RequestProtocolError(self._stream_id, "client left", code))
+            code = http_events.ErrorCode.CLIENT_DISCONNECTED if self.request_done else http_events.ErrorCode.GENERIC_CLIENT_ERROR
+            yield from self._tell(http_events.RequestProtocolError(self.stream_id, "client left", code))
 
     # The stream
 
     def _tell(self, event: events.Event) -> Commands:
         """Tell the stream something and do what it says."""
-        stream = self._stream
+        stream = self.stream
         if stream is None:
             return
+        self.goes_short = False
         for command in stream.handle_event(event):
             if isinstance(command, SendHttp):
                 if command.connection is self.context.client:
                     yield from self._to_client(command.event)
                 else:
-                    yield from self._provider.send(command.event)
+                    yield from self.provider.send(command.event)
             elif isinstance(command, GetHttpConnection):
-                yield from self._provider.find(command, stream_id=self._stream_id)
+                yield from self.provider.find(command, stream_id=self.stream_id)
             elif isinstance(command, DropStream):
                 self._drop(stream)
             else:
                 if isinstance(command, commands.RequestWakeup):
                     self._wakeups.add(command)
                 elif isinstance(command, commands.CloseConnection):
-                    self._provider.was_closed(command.connection)
+                    self.provider.was_closed(command.connection)
                 yield command
-        if stream is not self._stream:
+        if stream is not self.stream:
             self._done.append(stream)
 
     def _drop(self, stream: GatewayStream) -> None:
         """The stream is done. Its last words may still be on their way to the client."""
-        if stream is self._stream and (self._response_done or not self.context.client.state & ConnectionState.CAN_WRITE):
-            self._stream = None
+        if stream is self.stream and (self._response_done or not self.context.client.state & ConnectionState.CAN_WRITE):
+            self.stream = None
 
     def _to_client(self, event: HttpEvent) -> Commands:
         client = self.context.client
@@ -212,22 +254,24 @@ class Lane(layer.Layer):
             yield commands.CloseConnection(client)
 
     def pass_on(self, provider: Connection, data: bytes) -> bytes | events.Event:
-        """Read what a provider sends in the middle of a streamed answer without an event, a command or a hook.
+        """Read what a provider sends of an answer that goes the short way, or in the middle of a streamed one, without an event or a command.
 
         Returns what goes to the client at once, or an event to handle where there is more to do than that.
         """
-        stream = self._stream
-        taken = self._provider.take(provider, data) if stream is not None else None
+        stream = self.stream
+        if self.goes_short and stream is not None and self._short is not None and self.provider.is_at(provider):
+            return self._short.read_answer(stream, data) or b""
+        taken = self.provider.take(provider, data) if stream is not None else None
         if stream is None or taken is None:
             return events.DataReceived(provider, data)
         if not isinstance(taken, bytes) or not taken:
             return taken
         relayed = stream.relay_now(taken)
         if relayed is None:
-            return self._provider.put_back(taken)
+            return self.provider.put_back(taken)
         ready, is_all = relayed
         if not is_all:
-            return Relayed(self._stream_id, ready)
+            return Relayed(self.stream_id, ready)
         return self._framed(ready) if ready else b""
 
     def _framed(self, data: bytes) -> bytes:
@@ -235,13 +279,13 @@ class Lane(layer.Layer):
 
     def _finish(self) -> Commands:
         """Both sides of a request are done: close, or go on with the next."""
-        if not (self._request_done and self._response_done) or self._stream is None:
+        if not (self.request_done and self._response_done) or self.stream is None:
             return
-        self._stream = None
-        self._stream_id += 2
+        self.stream = None
+        self.stream_id += 2
         if self._closes or self._head_sent is None or _ends_with_connection(self._head_sent):
             yield commands.CloseConnection(self.context.client)
-        elif self._buffer:
+        elif self.buffer:
             yield from self._begin_requests()
 
 

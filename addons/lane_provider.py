@@ -36,11 +36,23 @@ class ProviderSide:
         self._wanted: GetHttpConnection | None = None
         self._opening: commands.OpenConnection | None = None
         self._chunked = False  # a request to control keeps the framing it came with
-        self._answer = AnswerReader()
+        self.answer = AnswerReader()
 
     def is_at(self, connection: Connection) -> bool:
         """Tell whether this is the connection that the present request has."""
         return connection is self._connection
+
+    def use(self, connection: Server, *, stream_id: int) -> None:
+        """The request has left over this connection."""
+        self._connection, self._stream_id, self.answer = connection, stream_id, AnswerReader()
+
+    def finish(self) -> Server:
+        """The answer is whole: return the connection, which may carry another request."""
+        connection, self._connection = self._connection, None
+        if connection is None:
+            raise RuntimeError("no connection where an answer came from")
+        self.answer.let_go()
+        return connection
 
     def find(self, wanted: GetHttpConnection, *, stream_id: int) -> Commands:
         """Give the stream a connection: one that the worker keeps open, or a new one."""
@@ -48,7 +60,7 @@ class ProviderSide:
         provider = LightServer(address=wanted.address, tls=wanted.tls)
         self._stream_id = stream_id
         self._wanted, self._connection, self._opening = wanted, provider, OpenProvider(provider)
-        self._answer = AnswerReader()
+        self.answer = AnswerReader()
         self._opening.blocking = self._lane  # type: ignore[assignment]  # as mitmproxy does itself: layers around this one (TLS) need not wait
         yield self._opening
 
@@ -81,30 +93,31 @@ class ProviderSide:
 
         None where it is not in the middle, and nothing was read.
         """
-        if connection is not self._connection or not self._answer.in_body:
+        if connection is not self._connection or not self.answer.in_body:
             return None
-        fault = self._feed(data)
-        return AnswerRead(fault) if fault is not None or self._answer.complete else self._answer.take_body()
+        fault = self.feed(data)
+        return AnswerRead(fault) if fault is not None or self.answer.complete else self.answer.take_body()
 
     def put_back(self, body: bytes) -> AnswerRead:
         """Keep what was taken until the stream can be told of it, by handling the event that is returned."""
-        self._answer.put_back(body)
+        self.answer.put_back(body)
         return AnswerRead(None)
 
     def read(self, data: bytes) -> Commands:
         """Read what the provider sent, and tell the stream."""
-        yield from self.tell_answer(self._feed(data))
+        yield from self.tell_answer(self.feed(data))
 
-    def _feed(self, data: bytes) -> str | None:
+    def feed(self, data: bytes) -> str | None:
+        """Read on; return what is wrong with the answer."""
         try:
-            self._answer.feed(data)
+            self.answer.feed(data)
         except ValueError as error:
-            return None if self._answer.complete else str(error)
+            return None if self.answer.complete else str(error)
         return None
 
     def tell_answer(self, fault: str | None) -> Commands:
         """Tell the stream what was read."""
-        answer, provider = self._answer, self._connection
+        answer, provider = self.answer, self._connection
         # What was read before an answer went wrong is told all the same: it counts.
         if (head := answer.take_head()) is not None:
             yield from self._tell(http_events.ResponseHeaders(self._stream_id, head, answer.complete and not answer.has_body))
@@ -119,13 +132,13 @@ class ProviderSide:
 
     def left(self) -> Commands:
         """The provider sends no more."""
-        if self._answer.close():
+        if self.answer.close():
             yield from self._ended()
         else:
             yield from self._failed("the provider closed the connection")
 
     def _ended(self) -> Commands:
-        self._answer.let_go()
+        self.answer.let_go()
         yield from self.let_go()
         yield from self._tell(http_events.ResponseEndOfMessage(self._stream_id))
 
@@ -138,7 +151,7 @@ class ProviderSide:
         provider, self._connection = self._connection, None
         if provider is None:
             return
-        yield ReleaseProvider(provider) if self._answer.complete and self._answer.reusable else commands.CloseConnection(provider)
+        yield ReleaseProvider(provider) if self.answer.complete and self.answer.reusable else commands.CloseConnection(provider)
 
     def was_closed(self, connection: Connection) -> None:
         """The stream closes this connection: it refuses an answer's head. Nothing more is read, and it is no longer ours to give."""

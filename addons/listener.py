@@ -53,6 +53,8 @@ async def listen_on(server: mode_servers.AsyncioServerInstance[Any], host: str, 
     async def serve(wire: Wire) -> None:
         handler = GatewayHandler(ctx.master, wire, ctx.options, server.mode)
         handler.layer = server.make_top_layer(handler.layer.context)
+        if isinstance(handler.layer, Lane):
+            handler.open_short_way(handler.layer.open_short_way(handler).receive)
         with server.manager.register_connection(handler.client.id, handler):
             await handler.handle_client()
 

@@ -8,6 +8,7 @@ is relayed as mitmproxy would. Nothing here knows of money.
 
 from typing import Any
 
+from mitmproxy import http
 from mitmproxy.proxy import commands, events, layer
 from mitmproxy.proxy.layers.http import DropStream, SendHttp
 from mitmproxy.proxy.layers.http._events import (
@@ -24,11 +25,12 @@ from mitmproxy.proxy.layers.http._events import (
 from mitmproxy.proxy.layers.http._hooks import HttpRequestHeadersHook
 
 from addons.checked_headers import CheckedHeaders
-from addons.conduct import BODY, CONDUCT, Conduct, Interrupt, Level5ExtendHook, Level5RepeatHook, Level5SettleHook, Relayed
+from addons.conduct import BODY, CONDUCT, BodyRefused, Conduct, Interrupt, Level5ExtendHook, Level5RepeatHook, Level5SettleHook, Relayed
 from addons.connections import plain_failure
 from addons.early_answers import EarlyAnswers, assert_response
 
 BUFFERED_ANSWER_BYTES_MAX = 4 * 1024 * 1024
+_SOMETHING = layer.Paused(commands.Command(), iter(()))  # type: ignore[arg-type]  # nothing comes of it
 
 
 class GatewayStream(EarlyAnswers):
@@ -56,9 +58,43 @@ class GatewayStream(EarlyAnswers):
         if isinstance(event, Interrupt):
             yield from self._filtered(self._interrupted(event.reason))
             return
+        if type(event) is BodyRefused:
+            yield from self._filtered(self._refuse_body(event.refusal))
+            return
         yield from self._filtered(super()._handle_event(event))
         if isinstance(event, RequestHeaders) and not event.end_stream and self.flow.response and self.client_state == self.state_consume_request_body:
             yield from self._filtered(self._answer_early())
+
+    # The short way, where hooks are called and nothing is an event (`short_way`)
+
+    @property
+    def is_waiting(self) -> bool:
+        """Whether a hook is awaited. What the stream is told meanwhile waits."""
+        return self._paused is not None
+
+    @property
+    def is_undisturbed(self) -> bool:
+        """Whether nothing waits."""
+        return not self._paused_event_queue
+
+    def wait(self) -> None:
+        """A hook is awaited."""
+        self._paused = _SOMETHING
+
+    def go_on(self) -> None:
+        """It has ended, and nothing has waited."""
+        self._paused = None
+
+    def wait_for(self, event: events.Event) -> None:
+        """Take up the long way at the hook that `event` leads to, which was called already."""
+        generator = self._handle_event(event)
+        self._paused = layer.Paused(next(generator), generator)
+
+    def awaited(self) -> events.HookCompleted:
+        """Return the event that ends this waiting."""
+        if self._paused is None or not isinstance(self._paused.command, commands.StartHook):
+            raise RuntimeError("no hook is awaited")
+        return events.HookCompleted(self._paused.command)
 
     # Requests
 
@@ -76,10 +112,13 @@ class GatewayStream(EarlyAnswers):
     def state_consume_request_body(self, event: events.Event) -> layer.CommandGenerator[None]:
         conduct = self.conduct
         if isinstance(event, RequestData) and conduct is not None and (refusal := conduct.body_grows(len(event.data))):
-            self.flow.response = refusal
-            yield from self._answer_early()
+            yield from self._refuse_body(refusal)
         else:
             yield from super().state_consume_request_body(event)
+
+    def _refuse_body(self, refusal: http.Response) -> layer.CommandGenerator[None]:
+        self.flow.response = refusal
+        yield from self._answer_early()
 
     def make_server_connection(self) -> layer.CommandGenerator[bool]:
         connected = yield from super().make_server_connection()

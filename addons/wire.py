@@ -14,6 +14,7 @@ class Wire(asyncio.Protocol):
 
     def __init__(self, accept: Callable[["Wire"], None] = lambda _: None) -> None:
         self._accept = accept
+        self.lent_as: object = None  # what a borrower before this one called the connection
         self._early: list[bytes] = []
         self._receive: Callable[[bytes], None] | None = None
         self._slowed, self._ended, self._lost = _nothing, _nothing, _nothing
@@ -104,7 +105,7 @@ class ClientReader:
 
     def __init__(self, wire: Wire) -> None:
         self.wire = wire
-        self._over = asyncio.get_running_loop().create_future()
+        self._over: asyncio.Future[None] | None = None
 
     def listen(self, *, receive: Callable[[bytes], None], slowed: Callable[[], None], lost: Callable[[], None]) -> None:
         """Remember who is to hear of what, once `read` is called."""
@@ -112,13 +113,14 @@ class ClientReader:
 
     async def read(self, size: int) -> bytes:  # noqa: ARG002  # mitmproxy's signature
         """Return nothing, as a reader does at the end, when the other side has sent its last."""
+        over = self._over = asyncio.get_running_loop().create_future()
         self.wire.listen(receive=self._receive, ended=self._end, slowed=self._slowed, lost=self._lost)
         try:
-            await self._over
+            await over
         finally:
             self.wire.silence()
         return b""
 
     def _end(self) -> None:
-        if not self._over.done():
+        if self._over is not None and not self._over.done():
             self._over.set_result(None)

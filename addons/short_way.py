@@ -1,0 +1,311 @@
+# mypy: disable-error-code="no-untyped-call"
+# mitmproxy leaves parts of itself untyped.
+"""The short way of a request through the lane: from its head to its answer without an event, a command or a generator.
+
+Nearly every request comes whole, is admitted, finds a connection to its provider open and is answered with 200. Such a request goes
+the short way: its stream is made and put into each of its states, its hooks are called, its bytes are written. At the first thing that is
+otherwise (a refusal, a client that leaves, a provider that fails, a deadline, a hook that has to be waited for where mostly none has) the
+stream takes up the long way in that very state, and everything is decided where it always was: `streams.GatewayStream`.
+"""
+
+import time
+from collections.abc import Awaitable, Callable
+from functools import lru_cache
+from typing import TYPE_CHECKING, Final, Protocol
+
+from mitmproxy import http
+from mitmproxy.connection import Connection, Server
+from mitmproxy.net.http.validate import validate_headers
+from mitmproxy.proxy import events
+from mitmproxy.proxy.layers.http import HTTPMode, validate_request
+from mitmproxy.proxy.layers.http import _events as http_events
+from mitmproxy.proxy.layers.http._hooks import HttpRequestHeadersHook, HttpRequestHook, HttpResponseHeadersHook, HttpResponseHook
+
+from addons.checked_headers import CheckedHeaders, names_of
+from addons.conduct import CONDUCT, Begun, BodyRefused, Conduct, GoOn
+from addons.connections import GatewayHttp1Server
+from addons.hook_table import HookTable
+from addons.lane_heads import NotHere, write_request, write_response_head
+from addons.lane_provider import AnswerRead
+from addons.light_objects import fork, make_flow
+from addons.request_reading import SizedBody, take_request_head
+from addons.streams import BUFFERED_ANSWER_BYTES_MAX, GatewayStream
+from addons.wire import Wire
+
+if TYPE_CHECKING:
+    from addons.lane import Lane
+
+HOOKS: Final = (HttpRequestHeadersHook, HttpRequestHook, HttpResponseHeadersHook, HttpResponseHook)
+STATUS: Final = 200  # any other answer has rules of its own
+
+
+class Door(Protocol):
+    """What the short way needs of the driver: hooks and sockets."""
+
+    @property
+    def hooks(self) -> HookTable:
+        """Who hears of what."""
+
+    def feed(self, event: events.Event) -> None:
+        """Go the long way: have the layers handle an event."""
+
+    def borrow(self, host: str, port: int, *, tls: bool) -> tuple[Server, Wire] | None:
+        """Lend a connection that the worker keeps open; what comes over it is told to the lane. None where one has to be opened."""
+
+    def give_back(self, connection: Connection) -> None:
+        """Such a connection is idle."""
+
+    def write(self, data: bytes) -> None:
+        """Send something to the client."""
+
+    def close(self) -> None:
+        """Close the client's connection, after what is still to be written."""
+
+    def go_on(self, awaited: Awaitable[None], then: Callable[[], None]) -> None:
+        """Call `then` when a hook has ended."""
+
+
+class ShortWay:
+    """The short way of one connection's requests, one at a time."""
+
+    def __init__(self, lane: "Lane", door: Door) -> None:
+        self._lane, self._door = lane, door
+
+    # The request
+
+    def receive(self, data: bytes) -> None:
+        """Take in what the client sent."""
+        lane = self._lane
+        if lane.is_free:
+            lane.buffer += data
+            self.begin()
+        elif lane.goes_short and type(lane.body) is SizedBody:
+            self._read_body(lane.body, data)
+        else:
+            self._door.feed(events.DataReceived(lane.context.client, data))
+
+    def begin(self) -> None:
+        """Begin with the next request, if its whole head is there."""
+        lane, door = self._lane, self._door
+        try:
+            found = take_request_head(lane.buffer, bytes_max=GatewayHttp1Server.head_bytes_max)
+        except NotHere:
+            door.feed(GoOn())
+            return
+        if found is None:
+            return
+        request, length, closes = found
+        if length is None or not _is_valid(request) or not door.hooks.calls_all(HOOKS):
+            door.feed(Begun(request, length, closes))
+            return
+        lane.begin_turn(length, closes=closes)
+        stream = self._open(request)
+        rest = door.hooks.call(HttpRequestHeadersHook, stream.flow)
+        if rest is not None:
+            stream.wait_for(http_events.RequestHeaders(stream.stream_id, request, length == 0, replay_flow=stream.flow))
+            door.go_on(rest, self._resume)
+            door.feed(GoOn())
+        elif stream.flow.response is not None or stream.flow.error is not None:
+            stream.wait_for(http_events.RequestHeaders(stream.stream_id, request, length == 0, replay_flow=stream.flow))
+            self._resume()
+            door.feed(GoOn())
+        else:
+            stream.client_state, stream.server_state = stream.state_consume_request_body, stream.state_wait_for_response_headers
+            lane.goes_short = True
+            if type(lane.body) is SizedBody:
+                data, lane.buffer = bytes(lane.buffer), bytearray()
+                self._read_body(lane.body, data)
+            else:
+                self._end_body(stream, b"")
+
+    def _open(self, request: http.Request) -> GatewayStream:
+        lane = self._lane
+        context, data = lane.context, request.data
+        stream = lane.stream = GatewayStream(fork(context), lane.stream_id)
+        flow = stream.flow = make_flow(context.client, context.server, request)
+        stream.mode, stream.client_state = HTTPMode.transparent, stream.state_wait_for_request_headers
+        data.host, data.port = context.server.address  # type: ignore[misc]  # the lane has given it one
+        data.scheme = b"https" if context.server.tls else b"http"
+        flow.metadata["level5.stream"] = stream
+        return stream
+
+    def _read_body(self, body: SizedBody, data: bytes) -> None:
+        lane, stream = self._lane, self._lane.stream
+        body.add(data)
+        piece = body.next_piece()
+        if piece is None or stream is None:
+            return
+        conduct = stream.conduct
+        if conduct is not None and (refusal := conduct.body_grows(len(piece))) is not None:
+            lane.goes_short = False
+            self._door.feed(BodyRefused(refusal))
+            return
+        if not body.complete:
+            stream.request_body_buf += piece
+            return
+        if stream.request_body_buf:
+            stream.request_body_buf += piece
+            piece = bytes(stream.request_body_buf)
+            stream.request_body_buf.clear()
+        lane.buffer += body.rest()
+        lane.body = None
+        self._end_body(stream, piece)
+
+    def _end_body(self, stream: GatewayStream, content: bytes) -> None:
+        self._lane.request_done = True
+        flow, data = stream.flow, stream.flow.request.data
+        data.timestamp_end, data.content = time.time(), content
+        stream.client_state = stream.state_done
+        rest = self._door.hooks.call(HttpRequestHook, flow)
+        if rest is None:
+            self._admitted(stream)
+        else:
+            stream.wait()
+            self._door.go_on(rest, lambda: self._admitted(stream))
+
+    def _admitted(self, stream: GatewayStream) -> None:
+        """The request may leave, or was answered."""
+        flow = stream.flow
+        data = flow.request.data
+        lent = None
+        if stream.is_undisturbed and flow.response is None and flow.error is None:
+            lent = self._door.borrow(data.host, data.port, tls=data.scheme == b"https")
+        if lent is None:
+            # A connection has to be opened, or there is nothing to send.
+            self._lane.goes_short = False
+            stream.client_state = stream.state_consume_request_body
+            stream.request_body_buf.clear()
+            stream.request_body_buf += data.content or b""
+            stream.wait_for(http_events.RequestEndOfMessage(stream.stream_id))
+            self._resume()
+            return
+        stream.go_on()
+        server, wire = lent
+        stream.context.server = flow.server_conn = server
+        self._lane.provider.use(server, stream_id=stream.stream_id)
+        conduct: Conduct | None = flow.metadata.get(CONDUCT)
+        if conduct is not None:
+            conduct.sent()
+        wire.transport.write(write_request(flow.request) + (data.content or b""))
+        data.content = None  # sent; an answer may take minutes, its request need not stay
+
+    # The answer
+
+    def read_answer(self, stream: GatewayStream, data: bytes) -> events.Event | None:
+        """Read what a provider sends of an answer that is kept until it is whole. An event says that the long way is to be taken from there."""
+        provider = self._lane.provider
+        if stream.is_waiting:
+            return events.DataReceived(stream.context.server, data)
+        fault = provider.feed(data)
+        answer = provider.answer
+        if fault is not None:
+            return AnswerRead(fault)
+        flow = stream.flow
+        if flow.response is None:
+            head = answer.head
+            if head is None:
+                return None
+            if head.data.status_code != STATUS or not answer.has_body or not _is_plain(head):
+                return AnswerRead(None)
+            flow.response = answer.take_head()
+            rest = self._door.hooks.call(HttpResponseHeadersHook, flow)
+            if rest is not None or head.stream or flow.error is not None or flow.response is not head:
+                self._lane.goes_short = False
+                stream.wait_for(http_events.ResponseHeaders(stream.stream_id, head, False))  # mitmproxy's signature
+                if rest is not None:
+                    self._door.go_on(rest, self._resume)
+                else:
+                    self._resume()
+                return AnswerRead(None)
+            stream.server_state = stream.state_consume_response_body
+        conduct = stream.conduct
+        body = answer.take_body()
+        if conduct is None or len(stream.response_body_buf) + len(body) > BUFFERED_ANSWER_BYTES_MAX:
+            return provider.put_back(body)
+        if answer.complete and (conduct.repeatable or not answer.reusable):
+            return provider.put_back(body)
+        conduct.observe(body)
+        if not answer.complete:
+            stream.response_body_buf += body
+        else:
+            self._end_answer(stream, body)
+        return None
+
+    def _end_answer(self, stream: GatewayStream, body: bytes) -> None:
+        lane, flow = self._lane, stream.flow
+        response = flow.response
+        if response is None:
+            raise RuntimeError("no answer where one was read")
+        if stream.response_body_buf:
+            stream.response_body_buf += body
+            body = bytes(stream.response_body_buf)
+            stream.response_body_buf.clear()
+        response.data.content, response.data.timestamp_end = body, time.time()
+        self._door.give_back(lane.provider.finish())
+        rest = self._door.hooks.call(HttpResponseHook, flow)
+        if rest is None:
+            self._settled(stream)
+        else:
+            stream.wait()
+            self._door.go_on(rest, lambda: self._settled(stream))
+
+    def _settled(self, stream: GatewayStream) -> None:
+        """The answer may leave."""
+        lane, door, flow = self._lane, self._door, stream.flow
+        response = flow.response
+        if not stream.is_undisturbed or flow.error is not None or response is None or response.trailers or b"transfer-encoding" in names_of(response.headers):
+            lane.goes_short = False
+            stream.server_state = stream.state_consume_response_body
+            stream.response_body_buf.clear()
+            stream.response_body_buf += (response.data.content if response is not None else None) or b""
+            stream.wait_for(http_events.ResponseEndOfMessage(stream.stream_id))
+            self._resume()
+            return
+        stream.go_on()
+        stream.server_state = stream.state_done
+        flow.live = False
+        response.data.http_version = b"HTTP/1.1"
+        door.write(write_response_head(response) + (response.data.content or b""))
+        if lane.end_turn(response):
+            door.close()
+        elif lane.buffer:
+            self.begin()
+
+    def _resume(self) -> None:
+        """A hook has ended, and the stream goes on the long way."""
+        stream = self._lane.stream
+        if stream is not None:
+            self._door.feed(stream.awaited())
+
+
+def _is_valid(request: http.Request) -> bool:
+    """Tell whether mitmproxy finds nothing wrong with a request's head."""
+    headers = request.headers
+    if isinstance(headers, CheckedHeaders) and headers.is_known_valid:
+        return True
+    if validate_request(HTTPMode.transparent, request, True) is not None:  # mitmproxy's signature
+        return False
+    if isinstance(headers, CheckedHeaders):
+        headers.remember_valid()
+    return True
+
+
+def _is_plain(response: http.Response) -> bool:
+    """Tell whether mitmproxy would find nothing wrong with the head of an answer, which llhttp has read."""
+    headers = response.headers
+    names = headers.names if isinstance(headers, CheckedHeaders) else []
+    return _are_plain(tuple(names)) and (b"transfer-encoding" not in names or headers["transfer-encoding"].lower() == "chunked")
+
+
+@lru_cache(maxsize=1024)  # a provider's answers have nearly the same fields again and again
+def _are_plain(names: tuple[bytes, ...]) -> bool:
+    """Tell the same of the names of its fields, in small letters."""
+    if names.count(b"content-length") + names.count(b"transfer-encoding") != 1:
+        return False
+    values = {b"content-length": b"0", b"transfer-encoding": b"chunked"}
+    message = http.Response(b"HTTP/1.1", STATUS, b"", http.Headers([(name, values.get(name, b"")) for name in names]), b"", None, 0, 0)
+    try:
+        validate_headers(message)
+    except ValueError:
+        return False
+    return True
