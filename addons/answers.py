@@ -7,6 +7,7 @@ from typing import Final
 from mitmproxy import http
 
 from addons import refusals
+from addons.checked_headers import names_of
 from addons.exchange import STALL, Exchange, Kind
 from addons.headers import put, strip_for_client, strip_hop_by_hop
 from addons.meter import Meter
@@ -94,7 +95,7 @@ class Answers:
             metrics.upstream_errors_total.labels(provider=provider, reason=f"status_{status // 100}xx").inc()
         if status in BODILESS:
             _unframe(response)
-        elif "transfer-encoding" in response.headers or "content-length" not in response.headers:
+        elif b"transfer-encoding" in (names := names_of(response.headers)) or b"content-length" not in names:
             response.headers.pop("transfer-encoding", None)
             response.headers["content-length"] = str(len(response.raw_content or b""))
         self._add_closing_headers(exchange, response)

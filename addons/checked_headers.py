@@ -22,7 +22,6 @@ class CheckedHeaders(http.Headers):
 
     def __init__(self, fields: Iterable[tuple[bytes, bytes]] = (), names: list[bytes] | None = None, *, findings: dict[object, Any] | None = None) -> None:
         self._fields, self._names, self._findings = tuple(fields), names, findings
-        self._values: dict[bytes, list[bytes]] | None = None
 
     @property
     def fields(self) -> Fields:
@@ -30,11 +29,11 @@ class CheckedHeaders(http.Headers):
 
     @fields.setter
     def fields(self, fields: Fields) -> None:
-        self._fields, self._names, self._findings, self._values = fields, None, None, None
+        self._fields, self._names, self._findings = fields, None, None
 
     def reset(self, fields: Fields, names: list[bytes]) -> None:
         """Put other fields in the place of these, with their names in small letters."""
-        self._fields, self._names, self._findings, self._values = fields, names, None, None
+        self._fields, self._names, self._findings = fields, names, None
 
     @property
     def names(self) -> list[bytes]:
@@ -59,15 +58,12 @@ class CheckedHeaders(http.Headers):
             self._findings[_VALID] = True
 
     def _find(self, name: str | bytes) -> list[bytes]:
-        values = self._values
-        if values is None:
-            values = self._values = {}
-            for key, field in zip(self.names, self._fields, strict=True):
-                if key in values:
-                    values[key].append(field[1])
-                else:
-                    values[key] = [field[1]]
-        return values.get(_wanted(name), _NONE)
+        wanted, names = _wanted(name), self.names
+        if wanted not in names:
+            return _NONE
+        if names.count(wanted) == 1:
+            return [self._fields[names.index(wanted)][1]]
+        return [field[1] for key, field in zip(names, self._fields, strict=True) if key == wanted]
 
     @override
     def get_all(self, name: str | bytes) -> list[str]:
@@ -76,11 +72,13 @@ class CheckedHeaders(http.Headers):
     @override
     def get(self, name: str | bytes, default: Any = None) -> Any:
         values = self._find(name)
-        return ", ".join([_text(value) for value in values]) if values else default
+        if not values:
+            return default
+        return _text(values[0]) if len(values) == 1 else ", ".join([_text(value) for value in values])
 
     @override
     def __contains__(self, name: object) -> bool:
-        return isinstance(name, str | bytes) and bool(self._find(name))
+        return isinstance(name, str | bytes) and _wanted(name) in self.names
 
 
 @lru_cache(maxsize=256)  # the names that a program asks for are few

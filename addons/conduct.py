@@ -40,6 +40,9 @@ class Conduct(Protocol):
     def relay(self, data: bytes) -> bytes:
         """Meter a piece of a streamed answer and return what may go out now."""
 
+    def relay_middle(self, data: bytes) -> bool:
+        """Meter a piece of a streamed answer that goes out as it is; False, and nothing is done, where `relay` has to decide about it."""
+
     def observe(self, data: bytes) -> None:
         """Meter a piece of an answer that is kept back whole."""
 

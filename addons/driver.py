@@ -217,7 +217,7 @@ class GatewayHandler(ProxyConnectionHandler):
         pass_on: Callable[[Connection, bytes], bytes | events.Event] | None = getattr(self.layer, "pass_on", None)
         if pass_on is None:  # what goes to the client has to pass other layers, such as TLS
             return self._feeder(provider)
-        client = self.transports[self.client].writer
+        client, watchdog = self.transports[self.client].writer, self.timeout_watchdog
 
         def receive(data: bytes) -> None:
             if self._busy or self._events:
@@ -227,7 +227,7 @@ class GatewayHandler(ProxyConnectionHandler):
             if isinstance(passed, events.Event):
                 self.feed(passed)
                 return
-            self.timeout_watchdog.register_activity()
+            watchdog.last_activity = time.time()
             if passed and client is not None and not client.is_closing():
                 client.write(passed)
 

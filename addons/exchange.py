@@ -184,6 +184,13 @@ class Exchange:
         self._touch()
         return data if self.meter is None else self.meter.relay(data)
 
+    def relay_middle(self, data: bytes) -> bool:
+        """Meter a piece from the middle of a stream, if it is one."""
+        if self.meter is not None and not self.meter.takes(data):
+            return False
+        self._touch()
+        return True
+
     def observe(self, data: bytes) -> None:
         """Meter a piece of an answer that is kept back."""
         self._touch()

@@ -1,6 +1,7 @@
 """Header rules: what is refused, what goes to a provider, what comes back from it."""
 
 import re
+from collections.abc import Set
 from functools import lru_cache
 from itertools import chain
 
@@ -26,6 +27,8 @@ _NOT_FOR_CLIENTS = _HOP_BY_HOP | {
     b"strict-transport-security", b"x-balance-remaining", b"location", b"public-key-pins", b"nel", b"report-to",
 }  # fmt: skip
 type Fields = tuple[tuple[bytes, bytes], ...]
+_UPSTREAM_REQUEST_ID = b"x-upstream-request-id"
+_NONE: frozenset[bytes] = frozenset()
 _PEER = (b"x-level5-peer", b"x-level5-peer-key")
 VERSIONS = ("HTTP/1.0", "HTTP/1.1", "HTTP/2.0")
 
@@ -83,11 +86,19 @@ def strip_for_client(headers: http.Headers) -> None:
     """Take out of a provider's headers what the caller must not see; framing stays. The provider's own request id gets another name."""
     fields, names = headers.fields, names_of(headers)
     named = _named_by_connection(fields, names) - {b"content-length", b"transfer-encoding", b"content-type"}
-    kept = [(name, field) for name, field in zip(names, fields, strict=True) if _is_for_clients(name) and name not in named]
-    _reset(
-        headers, [(b"x-upstream-request-id", field[1]) if name == b"x-request-id" else field for name, field in kept],
-        names=[b"x-upstream-request-id" if name == b"x-request-id" else name for name, _ in kept],
-    )  # fmt: skip
+    places, renamed = _places_for_clients(tuple(names), frozenset(named))
+    kept, kept_names = [fields[place] for place in places], [names[place] for place in places]
+    for place in renamed:
+        kept_names[place] = _UPSTREAM_REQUEST_ID
+        kept[place] = (_UPSTREAM_REQUEST_ID, kept[place][1])
+    _reset(headers, kept, names=kept_names)
+
+
+@lru_cache(maxsize=1024)  # a provider's answers have nearly the same fields again and again
+def _places_for_clients(names: tuple[bytes, ...], named: frozenset[bytes]) -> tuple[tuple[int, ...], tuple[int, ...]]:
+    """Return the places of the fields that are kept, without those that are `named`, and which of the kept ones are the provider's request id."""
+    places = tuple(place for place, name in enumerate(names) if name not in _NOT_FOR_CLIENTS and not name.startswith(b"x-level5-") and name not in named)
+    return places, tuple(at for at, place in enumerate(places) if names[place] == b"x-request-id")
 
 
 def _reset(headers: http.Headers, fields: list[tuple[bytes, bytes]], *, names: list[bytes]) -> None:
@@ -97,23 +108,21 @@ def _reset(headers: http.Headers, fields: list[tuple[bytes, bytes]], *, names: l
         headers.fields = tuple(fields)
 
 
-@lru_cache(maxsize=1024)  # the names that providers use are few
-def _is_for_clients(name: bytes) -> bool:
-    return name not in _NOT_FOR_CLIENTS and not name.startswith(b"x-level5-")
-
-
-def _named_by_connection(fields: Fields, names: list[bytes]) -> set[bytes]:
+def _named_by_connection(fields: Fields, names: list[bytes]) -> Set[bytes]:
     """Return the headers that a message itself declares to concern this connection only. `names` are those of the fields, in small letters."""
     if b"connection" not in names:
-        return set()
+        return _NONE
     named = b",".join([field[1] for name, field in zip(names, fields, strict=True) if name == b"connection"])
     return {item.strip().lower() for item in named.split(b",")}
 
 
 def put(headers: http.Headers, *fields: tuple[bytes, bytes]) -> None:
     """Set several headers at once: one pass, where each would be a search of its own."""
-    added = [name.lower() for name, _ in fields]
-    kept = [(name, field) for name, field in zip(names_of(headers), headers.fields, strict=True) if name not in added]
+    added, names = [name.lower() for name, _ in fields], names_of(headers)
+    if set(added).isdisjoint(names):
+        _reset(headers, [*headers.fields, *fields], names=[*names, *added])
+        return
+    kept = [(name, field) for name, field in zip(names, headers.fields, strict=True) if name not in added]
     _reset(headers, [*[field for _, field in kept], *fields], names=[*[name for name, _ in kept], *added])
 
 

@@ -22,6 +22,7 @@ from addons.connections import PIPELINED_BYTES_MAX, GatewayHttp1Server
 from addons.lane_heads import BODILESS, NotHere, write_response_head
 from addons.lane_provider import AnswerRead, ProviderSide
 from addons.light_objects import fork
+from addons.relay import Relay
 from addons.request_reading import BadChunks, ChunkedBody, SizedBody, chunk, take_request_head
 from addons.short_way import Door, ShortWay
 from addons.streams import GatewayStream
@@ -40,6 +41,7 @@ class Lane(layer.Layer):
         self._otherwise = otherwise or layers.modes.ReverseProxy
         self._stock: layer.Layer | None = None
         self._short: ShortWay | None = None
+        self._relay: Relay | None = None  # while nothing else happens
         # What the two ways share.
         self.buffer = bytearray()  # from the client, not yet used
         self.stream: GatewayStream | None = None
@@ -71,6 +73,7 @@ class Lane(layer.Layer):
 
     def handle_event(self, event: events.Event) -> Commands:
         """Handle an event. This layer itself never pauses: the stream does, and queues for itself what comes meanwhile."""
+        self._relay = None
         yield from self._handle(event)
         while self._done:
             # Streams hold themselves in many ways; taken apart at their end, they need no garbage collector.
@@ -258,6 +261,9 @@ class Lane(layer.Layer):
 
         Returns what goes to the client at once, or an event to handle where there is more to do than that.
         """
+        relay = self._relay
+        if relay is not None and relay.provider is provider:
+            return relay.pass_on(data)
         stream = self.stream
         if self.goes_short and stream is not None and self._short is not None and self.provider.is_at(provider):
             return self._short.read_answer(stream, data) or b""
@@ -266,9 +272,15 @@ class Lane(layer.Layer):
             return events.DataReceived(provider, data)
         if not isinstance(taken, bytes) or not taken:
             return taken
-        relayed = stream.relay_now(taken)
+        passed = self._pass_piece(taken)
+        if isinstance(passed, bytes) and stream.conduct is not None:
+            self._relay = Relay(self.provider, provider, stream.conduct, stream_id=self.stream_id, chunked=self._chunked, otherwise=self._pass_piece)
+        return passed
+
+    def _pass_piece(self, piece: bytes) -> bytes | events.Event:
+        relayed = self.stream.relay_now(piece) if self.stream is not None else None
         if relayed is None:
-            return self.provider.put_back(taken)
+            return self.provider.put_back(piece)
         ready, is_all = relayed
         if not is_all:
             return Relayed(self.stream_id, ready)

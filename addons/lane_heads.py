@@ -12,6 +12,7 @@ from typing import Any, Final
 
 import httptools
 from mitmproxy import http
+from mitmproxy.net.http.validate import validate_headers
 
 from addons.checked_headers import CheckedHeaders
 from addons.connections import PROVIDER_HEAD_BYTES_MAX
@@ -24,7 +25,7 @@ _CONNECTION_WISHES: Final = {b"keep-alive": False, b"close": True}
 _LENGTH_SPELLINGS: Final = (b"\r\nContent-Length: ", b"\r\ncontent-length: ")
 KNOWN_BYTES_MAX: Final = 8192
 INTERIM_MAX: Final = 8  # 1xx answers in a row that are waved through
-_FRAMING: Final = frozenset({b"content-length", b"transfer-encoding"})
+_PLAIN_CODINGS: Final = frozenset({b"", b"chunked"})
 _PROTOCOL: Final = b"HTTP/"
 BODILESS: Final = frozenset({204, 304})
 
@@ -172,6 +173,33 @@ def _write_fields(fields: Any) -> bytes:
     return b"".join([b"%s: %s\r\n" % field for field in fields])
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _AnswerShape:
+    """What the names of an answer's fields tell: in small letters, where the last of each kind of framing is, and whether there is one of one kind."""
+
+    names: list[bytes]
+    length_at: int | None
+    coding_at: int | None
+    is_plain: bool
+
+
+@lru_cache(maxsize=1024)  # a provider's answers have nearly the same fields again and again
+def _answer_shape(raw_names: tuple[bytes, ...]) -> _AnswerShape:
+    names = [name.lower() for name in raw_names]
+    places = {name: place for place, name in enumerate(names)}
+    values = {b"content-length": b"0", b"transfer-encoding": b"chunked"}
+    message = make_response(
+        http_version=b"HTTP/1.1", status_code=200, reason=b"", headers=CheckedHeaders([(name, values.get(name, b"")) for name in raw_names]), content=None,
+        trailers=None, timestamp_start=0, timestamp_end=None,
+    )  # fmt: skip
+    try:
+        validate_headers(message)
+        is_plain = names.count(b"content-length") + names.count(b"transfer-encoding") == 1
+    except ValueError:
+        is_plain = False
+    return _AnswerShape(names=names, length_at=places.get(b"content-length"), coding_at=places.get(b"transfer-encoding"), is_plain=is_plain)
+
+
 class AnswerReader:
     """Reads one answer of a provider. `feed` may raise; afterwards the fields below say how far it is.
 
@@ -192,6 +220,7 @@ class AnswerReader:
         self.has_body = True
         self.until_close = False  # the body ends with the connection
         self.reusable = False  # the connection may carry another request
+        self.is_plain = False  # mitmproxy finds nothing wrong with the head
 
     def feed(self, data: bytes) -> None:
         """Read on.
@@ -269,13 +298,15 @@ class AnswerReader:
             self._begun = False
             return
         self._begun = True
-        names = [name.lower() for name, _ in self._fields]
-        framing = {name: field[1] for name, field in zip(names, self._fields, strict=True) if name in _FRAMING}
-        is_chunked = framing.get(b"transfer-encoding", b"").lower().endswith(b"chunked")
-        self.has_body = status not in BODILESS and framing.get(b"content-length") != b"0"
-        self.until_close = status not in BODILESS and b"content-length" not in framing and not is_chunked
+        shape = _answer_shape(tuple([name for name, _ in self._fields]))
+        length = None if shape.length_at is None else self._fields[shape.length_at][1]
+        coding = b"" if shape.coding_at is None else self._fields[shape.coding_at][1].lower()
+        self.has_body = status not in BODILESS and length != b"0"
+        self.until_close = status not in BODILESS and length is None and not coding.endswith(b"chunked")
+        self.is_plain = shape.is_plain and version == "1.1" and coding in _PLAIN_CODINGS
         self.head = make_response(
-            http_version=b"HTTP/1.1" if version == "1.1" else b"HTTP/1.0", status_code=status, reason=self._reason, headers=CheckedHeaders(self._fields, names),
+            http_version=b"HTTP/1.1" if version == "1.1" else b"HTTP/1.0", status_code=status, reason=self._reason,
+            headers=CheckedHeaders(self._fields, shape.names),
             content=None, trailers=None, timestamp_start=time.time(), timestamp_end=None,
         )  # fmt: skip
 

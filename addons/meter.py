@@ -29,13 +29,7 @@ class Meter:
 
     def relay(self, data: bytes) -> bytes:
         """Count a piece of a stream and return what may go out now."""
-        if self._is_middle(data):
-            # Neither the usage nor the end is in it: it is counted with others, before anybody asks for a figure.
-            self.bytes_seen += len(data)
-            self._unread.append(data)
-            self._unread_bytes += len(data)
-            if self._unread_bytes > UNREAD_BYTES_MAX:
-                self._count_unread()
+        if self.takes(data):
             return data
         self.observe(data)
         try:
@@ -44,15 +38,24 @@ class Meter:
             self._break("filter")
             return data
 
+    def takes(self, data: bytes) -> bool:
+        """Take in a piece in which neither the usage nor the end can stand: it is counted with others, before anybody asks for a figure."""
+        terminal, chunk_filter = self._terminal, self._filter
+        if terminal is None or not terminal.passes(data) or (chunk_filter is not None and not chunk_filter.passes(data)):
+            return False
+        size = len(data)
+        self.bytes_seen += size
+        self._unread.append(data)
+        self._unread_bytes += size
+        if self._unread_bytes > UNREAD_BYTES_MAX:
+            self._count_unread()
+        return True
+
     def observe(self, data: bytes) -> None:
         """Count a piece without passing it on."""
         self._count_unread()
         self.bytes_seen += len(data)
         self._count(data)
-
-    def _is_middle(self, data: bytes) -> bool:
-        terminal, chunk_filter = self._terminal, self._filter
-        return terminal is not None and terminal.passes(data) and (chunk_filter is None or chunk_filter.passes(data))
 
     def _count_unread(self) -> None:
         if self._unread:

@@ -10,12 +10,10 @@ stream takes up the long way in that very state, and everything is decided where
 
 import time
 from collections.abc import Awaitable, Callable
-from functools import lru_cache
 from typing import TYPE_CHECKING, Final, Protocol
 
 from mitmproxy import http
 from mitmproxy.connection import Connection, Server
-from mitmproxy.net.http.validate import validate_headers
 from mitmproxy.proxy import events
 from mitmproxy.proxy.layers.http import HTTPMode, validate_request
 from mitmproxy.proxy.layers.http import _events as http_events
@@ -205,7 +203,7 @@ class ShortWay:
             head = answer.head
             if head is None:
                 return None
-            if head.data.status_code != STATUS or not answer.has_body or not _is_plain(head):
+            if head.data.status_code != STATUS or not answer.has_body or not answer.is_plain:
                 return AnswerRead(None)
             flow.response = answer.take_head()
             rest = self._door.hooks.call(HttpResponseHeadersHook, flow)
@@ -287,25 +285,4 @@ def _is_valid(request: http.Request) -> bool:
         return False
     if isinstance(headers, CheckedHeaders):
         headers.remember_valid()
-    return True
-
-
-def _is_plain(response: http.Response) -> bool:
-    """Tell whether mitmproxy would find nothing wrong with the head of an answer, which llhttp has read."""
-    headers = response.headers
-    names = headers.names if isinstance(headers, CheckedHeaders) else []
-    return _are_plain(tuple(names)) and (b"transfer-encoding" not in names or headers["transfer-encoding"].lower() == "chunked")
-
-
-@lru_cache(maxsize=1024)  # a provider's answers have nearly the same fields again and again
-def _are_plain(names: tuple[bytes, ...]) -> bool:
-    """Tell the same of the names of its fields, in small letters."""
-    if names.count(b"content-length") + names.count(b"transfer-encoding") != 1:
-        return False
-    values = {b"content-length": b"0", b"transfer-encoding": b"chunked"}
-    message = http.Response(b"HTTP/1.1", STATUS, b"", http.Headers([(name, values.get(name, b"")) for name in names]), b"", None, 0, 0)
-    try:
-        validate_headers(message)
-    except ValueError:
-        return False
     return True
