@@ -85,7 +85,7 @@ class Balances(OutboxLink):
         )  # fmt: skip
         if answer[0] != b"ok":
             raise _refusal(answer, required=min(minimum, amount), concurrent_max=policy.concurrent_max)
-        return Hold(token=token, request_id=request_id, amount=Microunits(answer[10]), epoch=epoch, standing=_standing(answer))
+        return Hold(token=token, request_id=request_id, amount=answer[10], epoch=epoch, standing=_standing(answer))
 
     async def replace_hold(self, hold: Hold, *, policy: HoldPolicy) -> Hold:
         """Place the hold of a running stream again in the shard's new epoch, whatever the balance.
@@ -154,17 +154,10 @@ class Balances(OutboxLink):
     async def settle_charge(self, record: ChargeRecord, *, account: AccountId, shard: int, epoch: int) -> Settlement:
         """Settle as `settle` does, for a caller that no longer has the hold itself."""
         _check_amounts(0, record.amount)
-        answer = await self.run("settle", shard, account, record.request_id, record.amount, record.to_json(), *record.made, epoch=epoch)
+        _, answer = await self.run_in("settle", shard, account, record.request_id, record.amount, record.to_json(), *record.made, epoch=epoch)
         if answer[0] == b"unknown":
             raise HoldUnknown(record.request_id)
-        return Settlement(
-            balance=Microunits(answer[3]),
-            available=Microunits(answer[4]),
-            charge=Microunits(answer[6]),
-            seq=answer[7],
-            epoch=epoch,
-            repeated=answer[0] == b"duplicate",
-        )
+        return Settlement(balance=answer[3], available=answer[4], charge=answer[6], seq=answer[7], epoch=epoch, repeated=answer[0] == b"duplicate")
 
     async def made_lately(self, account: AccountId, shard: int, digests: Sequence[str]) -> frozenset[str]:
         """Return those of `digests`, of which there is at least one, that settlements of today or yesterday made this account's.
@@ -202,15 +195,8 @@ def _check_amounts(minimum: int, amount: int) -> None:
 
 def _standing(answer: Answer, kind: type[Standing] = Standing) -> Standing:
     """Read the figures of check_token and place_hold: ..., held, status, charged, line."""
-    line = answer[9].decode()
-    return kind(
-        balance=Microunits(answer[3]),
-        available=Microunits(answer[4]),
-        held=Microunits(answer[6]),
-        status=answer[7].decode(),
-        charged=answer[8],
-        line=int(line) if line else None,
-    )
+    line = answer[9]
+    return kind(balance=answer[3], available=answer[4], held=answer[6], status=answer[7].decode(), charged=answer[8], line=int(line) if line else None)
 
 
 def _refusal(answer: Answer, *, required: int, concurrent_max: int) -> LedgerError:

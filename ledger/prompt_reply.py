@@ -3,6 +3,7 @@
 import asyncio
 from collections.abc import Callable, Generator, Sequence
 from contextvars import Context, copy_context
+from math import inf
 from typing import Any
 
 Callback = Callable[["PromptReply"], object]
@@ -14,23 +15,32 @@ class PromptReply:
     Several are awaited by `all_of`: asyncio's own gathering looks into futures. `resolve` goes on with the waiting task
     there and then: it may be called from the loop alone (a protocol's or a timer's callback), never from within a task.
     An exception and a cancellation take a turn, so these may come from anywhere.
+
+    Every request makes two of these. What nearly all have in common stands in the class, so that making one sets what is its own.
     """
 
-    __slots__ = ("_asyncio_future_blocking", "_callbacks", "_cancelled", "_done", "_exception", "_loop", "_value")
+    is_over = False  # as `done` tells, for those to whom a call is dear
+    _asyncio_future_blocking = False
+    _cancelled = False
+    _value: Any = None
+    _exception: BaseException | None = None
+    _callback: Callback | None = None  # the first of those who wait, and nearly always the only one
+    _context: Context
+    _others: Sequence[tuple[Callback, Context]] = ()
 
-    def __init__(self, loop: asyncio.AbstractEventLoop) -> None:
-        self._loop, self._asyncio_future_blocking = loop, False
-        self._callbacks: list[tuple[Callback, Context]] = []
-        self._done = self._cancelled = False
-        self._value: Any = None
-        self._exception: BaseException | None = None
+    def __init__(self, loop: asyncio.AbstractEventLoop, overdue_at: float = inf) -> None:
+        """`overdue_at` is a note of whoever promised the reply: by when it should be here."""
+        self._loop, self.overdue_at = loop, overdue_at
 
     def resolve(self, value: Any) -> None:
         """Here is the reply."""
-        self._value, self._done = value, True
-        callbacks, self._callbacks = self._callbacks, []
-        for callback, context in callbacks:
-            context.run(callback, self)
+        self._value, self.is_over = value, True
+        if self._callback is None:
+            return
+        callback, others, self._callback, self._others = self._callback, self._others, None, ()
+        self._context.run(callback, self)
+        for other, context in others:
+            context.run(other, self)
 
     def set_exception(self, error: BaseException) -> None:
         """There will be none, and this is why."""
@@ -39,22 +49,25 @@ class PromptReply:
 
     def cancel(self, msg: object = None) -> bool:  # noqa: ARG002  # asyncio's signature
         """Give the reply up; False where it is too late."""
-        if self._done:
+        if self.is_over:
             return False
         self._cancelled = True
         self._end()
         return True
 
     def _end(self) -> None:
-        self._done = True
-        callbacks, self._callbacks = self._callbacks, []
+        self.is_over = True
+        if self._callback is None:
+            return
+        callbacks = ((self._callback, self._context), *self._others)
+        self._callback, self._others = None, ()
         for callback, context in callbacks:
             self._loop.call_soon(callback, self, context=context)
 
     # What asyncio asks of a future
 
     def done(self) -> bool:
-        return self._done
+        return self.is_over
 
     def cancelled(self) -> bool:
         return self._cancelled
@@ -75,21 +88,30 @@ class PromptReply:
         return self._loop
 
     def add_done_callback(self, callback: Callback, *, context: Context | None = None) -> None:
-        if self._done:
+        if self.is_over:
             self._loop.call_soon(callback, self, context=context)
+        elif self._callback is None:
+            self._callback, self._context = callback, context or copy_context()
         else:
-            self._callbacks.append((callback, context or copy_context()))
+            self._others = (*self._others, (callback, context or copy_context()))
 
     def remove_done_callback(self, callback: Callback) -> int:
-        before = len(self._callbacks)
-        self._callbacks = [kept for kept in self._callbacks if kept[0] != callback]
-        return before - len(self._callbacks)
+        if self._callback is None:
+            return 0
+        before = ((self._callback, self._context), *self._others)
+        kept = [pair for pair in before if pair[0] != callback]
+        self._callback, self._others = None, kept[1:]
+        if kept:
+            self._callback, self._context = kept[0]
+        return len(before) - len(kept)
 
     def __await__(self) -> Generator["PromptReply", None, Any]:
-        if not self._done:
+        if not self.is_over:
             self._asyncio_future_blocking = True
             yield self
-        return self.result()
+        if self._cancelled or self._exception is not None:
+            return self.result()
+        return self._value
 
 
 async def all_of(replies: Sequence[PromptReply]) -> list[Any]:

@@ -11,159 +11,22 @@ refused. Nothing is repeated here.
 
 import asyncio
 import random
-from collections import deque
-from collections.abc import Callable, Sequence
-from typing import Any, cast
+from collections.abc import Awaitable, Sequence
+from typing import Any
 
-import hiredis
 import structlog
 from redis.exceptions import ConnectionError as RedisConnectionError
-from redis.exceptions import InvalidResponse, NoPermissionError, ReadOnlyError, RedisError
+from redis.exceptions import NoPermissionError, RedisError
 from redis.exceptions import TimeoutError as RedisTimeoutError
 
 from ledger.prompt_reply import PromptReply, all_of
 from ledger.wire_address import WireAddress
-from ledger.wire_errors import read_error
+from ledger.wire_line import WireLine, Word, pack
 
 log = structlog.get_logger("ledger")
 
-IN_FLIGHT_MAX = 8192
-UNSENT_BYTES_MAX = 16 * 1024 * 1024
-REPLY_BYTES_MAX = 16 * 1024 * 1024
-# A loop that was busy itself may find an answer and its time-out in the same turn: the answer is looked at first.
-GRACE_SECONDS = 0.05
 BACK_OFF_SECONDS = 0.01
 BACK_OFF_SECONDS_MAX = 0.1
-
-_NOTHING = object()
-
-Word = str | bytes | int
-pack = cast("Callable[[tuple[Word, ...]], bytes]", hiredis.pack_command)  # its types know tuples of one word only
-
-
-class WireLine(asyncio.Protocol):
-    """One connection. Replies are matched by order alone, so nothing may be read from it after a reply is missing."""
-
-    def __init__(self, *, seconds_max: float, on_end: Callable[["WireLine"], None]) -> None:
-        self._seconds_max, self._on_end = seconds_max, on_end
-        self._loop = asyncio.get_running_loop()
-        self._reader = hiredis.Reader(protocolError=hiredis.ProtocolError, replyError=read_error, notEnoughData=_NOTHING)
-        self._waiting: deque[tuple[PromptReply, float]] = deque()
-        self._unsent: list[bytes] = []
-        self._transport: asyncio.Transport | None = None
-        self._timer: asyncio.TimerHandle | None = None
-        self._overdue: PromptReply | None = None
-        self._unread = 0
-        self._choked = self._retired = False
-        self.ended = False
-
-    def send(self, command: bytes) -> PromptReply:
-        """Put a command on its way and return the future of its reply. Cancelling it gives up the reply alone.
-
-        Raises:
-            RedisConnectionError: the line has ended, or carries as much as it may; the command does not run.
-        """
-        if self.ended:
-            raise RedisConnectionError("the connection was lost")
-        if self._choked or len(self._waiting) >= IN_FLIGHT_MAX:
-            raise RedisConnectionError(f"{len(self._waiting)} commands wait for Redis already")
-        future = PromptReply(self._loop)
-        deadline = self._loop.time() + self._seconds_max
-        alone = not self._waiting
-        self._waiting.append((future, deadline))
-        if alone and self._transport is not None:
-            self._transport.write(command)  # nothing is under way that others could be asked after: it need not wait for a turn of the loop
-        else:
-            if not self._unsent:
-                self._loop.call_soon(self._flush)
-            self._unsent.append(command)
-        if self._timer is None:
-            self._timer = self._loop.call_at(deadline, self._check)
-        return future
-
-    def close(self, reason: str) -> None:
-        """End the connection; whoever waits is told that it was lost."""
-        self._end(lambda _: RedisConnectionError(reason))
-
-    def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        self._transport = cast("asyncio.Transport", transport)
-        self._transport.set_write_buffer_limits(high=UNSENT_BYTES_MAX)
-
-    def data_received(self, data: bytes) -> None:
-        if self.ended:
-            return
-        self._unread += len(data)
-        try:
-            self._reader.feed(data)
-            while (reply := self._reader.gets()) is not _NOTHING:
-                self._unread = 0
-                future, _ = self._waiting.popleft()
-                if isinstance(reply, RedisError):
-                    self._refuse(future, reply)
-                elif not future.done():
-                    future.resolve(reply)
-        except (hiredis.HiredisError, IndexError) as error:
-            self._end_garbled(f"what came is no answer of a Redis: {str(error)[:100]}")
-            return
-        if self._unread > REPLY_BYTES_MAX:
-            self._end_garbled("the answer is too long")
-        elif self._retired and not self._waiting:
-            self.close("this Redis takes no writes any more")
-
-    def pause_writing(self) -> None:
-        self._choked = True
-
-    def resume_writing(self) -> None:
-        self._choked = False
-
-    def connection_lost(self, exc: Exception | None) -> None:
-        self.close(f"Redis closed the connection{f': {exc}' if exc else ''}")
-
-    def _flush(self) -> None:
-        unsent, self._unsent = self._unsent, []
-        if self._transport is not None and not self.ended:
-            self._transport.write(b"".join(unsent))
-
-    def _refuse(self, future: PromptReply, error: RedisError) -> None:
-        if not future.done():
-            future.set_exception(error)
-        if isinstance(error, ReadOnlyError) and not self._retired:
-            # It was a primary once. A new connection may find the present one under the same address.
-            self._retired = True
-            self._on_end(self)
-
-    def _check(self) -> None:
-        """End the line when the oldest command has waited too long. One timer serves all: they are answered in order."""
-        self._timer = None
-        if not self._waiting:
-            return
-        oldest, deadline = self._waiting[0]
-        now = self._loop.time()
-        if deadline > now:
-            self._timer = self._loop.call_at(deadline, self._check)
-        elif self._overdue is not oldest:
-            self._overdue = oldest
-            self._timer = self._loop.call_at(now + GRACE_SECONDS, self._check)
-        else:
-            # The younger ones are told that the connection was lost, so that they may be asked again.
-            self._end(lambda its: RedisTimeoutError("no answer in time") if its <= now else RedisConnectionError("an earlier command had no answer"))
-
-    def _end_garbled(self, reason: str) -> None:
-        self._end(lambda _: InvalidResponse(reason))
-
-    def _end(self, error_for: Callable[[float], RedisError]) -> None:
-        if self.ended:
-            return
-        self.ended = True
-        if self._timer is not None:
-            self._timer.cancel()
-        if self._transport is not None:
-            self._transport.abort()
-        self._on_end(self)
-        waiting, self._waiting = self._waiting, deque()
-        for future, deadline in waiting:
-            if not future.done():
-                future.set_exception(error_for(deadline))
 
 
 class RedisWire:
@@ -184,7 +47,15 @@ class RedisWire:
             RedisTimeoutError: it was not answered in time; it may have run, or run later.
             ResponseError: Redis refused.
         """
-        line = self._line or await self._connected()
+        return await self.begin(*words)
+
+    def begin(self, *words: Word) -> Awaitable[Any]:
+        """Send what `ask` sends, for a caller who awaits the reply at once: over a connection that stands, nothing of ours is between."""
+        line = self._line
+        return self._send_when_connected(words) if line is None else line.send(pack(words))
+
+    async def _send_when_connected(self, words: tuple[Word, ...]) -> Any:
+        line = await self._connected()
         return await line.send(pack(words))
 
     async def ask_all(self, commands: Sequence[bytes]) -> list[Any]:

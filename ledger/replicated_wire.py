@@ -10,7 +10,8 @@ from typing import Any
 
 from redis.exceptions import ConnectionError as RedisConnectionError
 
-from ledger.redis_wire import RedisWire, Word, pack
+from ledger.redis_wire import RedisWire
+from ledger.wire_line import Word, pack
 
 WAIT_MS_MAX = 500
 GATHERED_MAX = 4096

@@ -6,11 +6,8 @@ caller learns from a failure is never more than that the state is unknown.
 
 import asyncio
 import contextlib
-import hashlib
 import time
 from collections.abc import Awaitable, Callable, Sequence
-from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 import structlog
@@ -23,58 +20,19 @@ from ledger.errors import BalanceUnavailable, BooksUnderPressure, BrokenInvarian
 from ledger.holds import ShardMeta
 from ledger.redis_client import connect_redis, wires_of
 from ledger.replicated_wire import WAIT_MS_MAX
+from ledger.shard_scripts import Script, epoch_prefix, meta_key, outbox_key, read_scripts
 
 __all__ = ["META_FIELDS", "Answer", "Script", "ShardLink", "connect_redis", "epoch_prefix", "meta_key", "outbox_key", "read_scripts"]
 
 log = structlog.get_logger("ledger")
 
-RETRY_AFTER_SECONDS = (0.02, 0.1)
+PAUSES = (0.02, 0.1, None)  # seconds after each loss of the connection; then it is given up
 MEMORY_SHARE_MAX_PERCENT = 75
 MEMORY_SAMPLE_SECONDS = 1.0
-# These run on a shard that is closed or missing; all others are spliced with the prelude.
-WITHOUT_PRELUDE = frozenset({"open_shard", "close_shard", "add_activity"})
 
 META_FIELDS = ("epoch", "state", "seq", "due_seq", "posted", "instance", "mode")
 
 Answer = list[Any]  # status, seq, posted, then what the script adds
-
-
-def meta_key(shard: int) -> str:
-    """Return the one key that is handed to every script of a shard; scripts derive the others from it."""
-    return f"l5:{{{shard}}}:meta"
-
-
-def outbox_key(shard: int) -> str:
-    """Return the key of the shard's outbox; it outlives epochs."""
-    return f"l5:{{{shard}}}:out"
-
-
-def epoch_prefix(shard: int, epoch: int) -> str:
-    """Return what all keys of one epoch of a shard begin with."""
-    return f"l5:{{{shard}}}:e{epoch}:"
-
-
-@dataclass(frozen=True, slots=True)
-class Script:
-    """A script with its prelude spliced in, and the digest that Redis knows it by."""
-
-    name: str
-    source: str
-    digest: str
-    writes: bool
-
-
-def read_scripts() -> dict[str, Script]:
-    """Read all scripts; the flags stay on the first line, where Redis wants them."""
-    folder = Path(__file__).with_name("scripts")
-    prelude = (folder / "_prelude.lua").read_text()
-    scripts = {}
-    for path in sorted(folder.glob("[!_]*.lua")):
-        flags, body = path.read_text().split("\n", 1)
-        source = f"{flags}\n{'' if path.stem in WITHOUT_PRELUDE else prelude}{body}"
-        digest = hashlib.sha1(source.encode(), usedforsecurity=False).hexdigest()
-        scripts[path.stem] = Script(path.stem, source, digest, "no-writes" not in flags)
-    return scripts
 
 
 class ShardLink:
@@ -144,7 +102,8 @@ class ShardLink:
 
     async def run(self, name: str, shard: int, *arguments: str | int, epoch: int | None = None) -> Answer:
         """Run a script as `run_in` does, for a caller who does not need to know the epoch."""
-        return (await self.run_in(name, shard, *arguments, epoch=epoch))[1]
+        _, answer = await self.run_in(name, shard, *arguments, epoch=epoch)
+        return answer
 
     async def run_in(self, name: str, shard: int, *arguments: str | int, epoch: int | None = None) -> tuple[int, Answer]:
         """Run a script in `epoch`, or in the newest one known, which is looked up again when it has passed.
@@ -157,11 +116,17 @@ class ShardLink:
             BalanceUnavailable: Redis did not answer.
         """
         for _ in range(2):
-            used = epoch if epoch is not None else await self._current_epoch(shard)
+            used = self._epochs.get(shard) if epoch is None else epoch
+            if used is None:
+                used = await self._current_epoch(shard)
             floor = self._reached.get(shard)
             answer = await self.call(name, shard, used, *arguments)
             if answer[0] != b"closed":
-                await self._watch_seq(shard, used, answer[1], floor)
+                reached = (used, answer[1])
+                if floor is not None and reached < floor:
+                    await self._doubt(shard, reached, floor)
+                if self._reached.get(shard, reached) <= reached:
+                    self._reached[shard] = reached
                 return used, answer
             if answer[1] and answer[2] == b"open":
                 self._learn_epoch(shard, int(answer[1]))
@@ -177,11 +142,19 @@ class ShardLink:
             BalanceUnavailable: no answer; it may or may not have run.
             BrokenInvariant: the script refused its arguments.
         """
-        script = self._scripts[name]
+        script, wire = self._scripts[name], self._wire
         try:
-            return await self._evaluate(script, "EVALSHA", script.digest, 1, meta_key(shard), *arguments)
+            if wire is None or (self._replicated and script.writes):
+                return await self._evaluate(script, "EVALSHA", script.digest, 1, meta_key(shard), *arguments)
+            # What `_evaluate` does, without the steps between: every request comes through here twice.
+            for pause in PAUSES:
+                try:
+                    return _checked(await wire.begin("EVALSHA", script.digest, 1, meta_key(shard), *arguments))
+                except (RedisError, OSError) as error:
+                    await _pause_or_raise(error, pause)
         except NoScriptError:
             return await self._evaluate(script, "EVAL", script.source, 1, meta_key(shard), *arguments)
+        raise BalanceUnavailable("Redis is away")
 
     async def under_pressure(self) -> bool:
         """Tell whether Redis has used more than three quarters of its memory; asked at most once a second."""
@@ -207,9 +180,7 @@ class ShardLink:
             answer, copies = await self._pipeline([words, ("WAIT", 1, WAIT_MS_MAX)])
         if copies == 0:
             raise BalanceUnavailable("no replica has the change yet")
-        if not isinstance(answer, list) or not answer:
-            raise BalanceUnavailable("what answers is not the Redis of the books")
-        return answer
+        return _checked(answer)
 
     async def _command(self, *words: str | int) -> Any:
         client: Any = self.redis  # redis-py leaves execute_command untyped
@@ -233,25 +204,13 @@ class ShardLink:
         return list(await self._ask(self._wire.ask_each, *commands, pooled=False))
 
     async def _ask(self, question: Callable[..., Awaitable[Any]], *words: Any, pooled: bool = True) -> Any:
-        for pause in (*RETRY_AFTER_SECONDS, None):
+        for pause in PAUSES:
             try:
                 return await question(*words)
-            except RedisConnectionError as error:
-                if pause is None:
-                    raise BalanceUnavailable(f"Redis is away: {error}") from error
-                if pooled:
-                    await self._drop_idle_connections()
-                await asyncio.sleep(pause)
-            except NoScriptError:
-                raise
-            except OutOfMemoryError as error:
-                raise BooksUnderPressure("Redis is full") from error
-            except ResponseError as error:
-                if "INVALID" in str(error):
-                    raise BrokenInvariant(str(error)) from error
-                raise BalanceUnavailable(f"Redis refused: {error}") from error
             except (RedisError, OSError) as error:
-                raise BalanceUnavailable(f"Redis did not answer: {error}") from error
+                if pooled and pause is not None and isinstance(error, RedisConnectionError):
+                    await self._drop_idle_connections()
+                await _pause_or_raise(error, pause)
         raise BalanceUnavailable("Redis is away")
 
     async def _drop_idle_connections(self) -> None:
@@ -269,7 +228,10 @@ class ShardLink:
             raise WrongStore(f"shard {shard} in Redis belongs to instance {instance}, not to {self.instance}; point LEVEL5_REDIS_URL at the right Redis")
         if state == "open":
             self._learn_epoch(shard, meta.epoch)
-            await self._watch_seq(shard, meta.epoch, meta.seq, floor)
+            reached = (meta.epoch, meta.seq)
+            if floor is not None and reached < floor:
+                await self._doubt(shard, reached, floor)
+            self._reached[shard] = max(self._reached.get(shard, reached), reached)
         return meta
 
     async def _current_epoch(self, shard: int) -> int:
@@ -284,13 +246,43 @@ class ShardLink:
         if epoch > self.epoch(shard):
             self._epochs[shard] = epoch
 
-    async def _watch_seq(self, shard: int, epoch: int, seq: int, floor: tuple[int, int] | None) -> None:
-        """Remember the highest seq; close the shard when an answer shows less than was known before it was asked.
+    async def _doubt(self, shard: int, reached: tuple[int, int], floor: tuple[int, int]) -> None:
+        """Close the shard when an answer shows less than was known of its epoch before it was asked; an older epoch alone shows nothing.
 
         `floor` was read before the call: answers of calls that ran side by side may arrive in any order.
         """
-        if floor is not None and floor[0] == epoch and seq < floor[1]:
+        epoch, seq = reached
+        if floor[0] == epoch:
             log.error("redis_rolled_back", shard=shard, epoch=epoch, seq=seq, seen=floor[1])
             await self.call("close_shard", shard, str(epoch))
             raise ShardClosed(shard)
-        self._reached[shard] = max(self._reached.get(shard, (0, 0)), (epoch, seq))
+
+
+def _checked(answer: Any) -> Answer:
+    if not isinstance(answer, list) or not answer:
+        raise BalanceUnavailable("what answers is not the Redis of the books")
+    return answer
+
+
+async def _pause_or_raise(error: Exception, pause: float | None) -> None:
+    """Wait until a lost connection may be tried again; raise what any other failure, or the last of these, means to the books.
+
+    Raises:
+        NoScriptError: as it came; the caller has the script.
+        BalanceUnavailable, BooksUnderPressure, BrokenInvariant: as `ShardLink.call` says.
+    """
+    match error:
+        case RedisConnectionError() if pause is not None:
+            await asyncio.sleep(pause)
+        case RedisConnectionError():
+            raise BalanceUnavailable(f"Redis is away: {error}") from error
+        case NoScriptError():
+            raise error
+        case OutOfMemoryError():
+            raise BooksUnderPressure("Redis is full") from error
+        case ResponseError() if "INVALID" in str(error):
+            raise BrokenInvariant(str(error)) from error
+        case ResponseError():
+            raise BalanceUnavailable(f"Redis refused: {error}") from error
+        case _:
+            raise BalanceUnavailable(f"Redis did not answer: {error}") from error

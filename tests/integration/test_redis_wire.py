@@ -18,8 +18,9 @@ from redis.exceptions import TimeoutError as RedisTimeoutError
 
 from cli.embedded import EmbeddedValkey
 from ledger.redis_client import connect_redis, wires_of
-from ledger.redis_wire import IN_FLIGHT_MAX, RedisWire
+from ledger.redis_wire import RedisWire
 from ledger.wire_address import WireAddress
+from ledger.wire_line import IN_FLIGHT_MAX
 
 Serve = Callable[[asyncio.StreamReader, asyncio.StreamWriter], Awaitable[None]]
 
@@ -294,7 +295,7 @@ async def test_an_answer_without_end_ends_the_connection(monkeypatch: pytest.Mon
             writer.write(b"x" * 1024)
             await writer.drain()
 
-    monkeypatch.setattr("ledger.redis_wire.REPLY_BYTES_MAX", 100_000)
+    monkeypatch.setattr("ledger.wire_line.REPLY_BYTES_MAX", 100_000)
     async with fake_server(serve, seconds=5) as wire:
         with pytest.raises(InvalidResponse, match="too long"):
             await wire.ask("PING")
@@ -305,7 +306,7 @@ async def test_commands_that_nobody_takes_off_are_refused_beyond_a_bound(monkeyp
         await greet(reader, writer)
         await asyncio.sleep(60)
 
-    monkeypatch.setattr("ledger.redis_wire.UNSENT_BYTES_MAX", 1_000_000)
+    monkeypatch.setattr("ledger.wire_line.UNSENT_BYTES_MAX", 1_000_000)
     async with fake_server(serve) as wire:
         first = [asyncio.create_task(wire.ask("ECHO", "x" * 1_000_000)) for _ in range(20)]
         await asyncio.sleep(0.1)
