@@ -45,7 +45,7 @@ class GatheredActivity:
             counters[LATENCY_PLACE + bisect_left(_BOUNDS, seconds)] += 1
             if exchange.answered_at is not None:
                 counters[FIRST_BYTE_PLACE + bisect_left(_BOUNDS, exchange.answered_at - exchange.started)] += 1
-        self._see(shard, account, exchange.client_family, started_at)
+        self._see(shard, account, exchange.head.family, started_at)
 
     def _counters(self, shard: int, account: int, hour: int, model: str) -> list[int]:
         key = (shard, account, hour, model)

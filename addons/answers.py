@@ -127,7 +127,7 @@ class Answers:
 
     def closing_comment(self, exchange: Exchange) -> bytes:
         """Return the comment line that tells the exact balance at a stream's end, where it was asked for."""
-        if not exchange.wants_comment or not exchange.shows_output or exchange.settlement is None:
+        if not exchange.head.wants_comment or not exchange.shows_output or exchange.settlement is None:
             return b""
         facts = {"balance_remaining": exchange.settlement.balance, "charge": exchange.settlement.charge, "request_id": exchange.request_id}
         return f": level5 {json.dumps(facts, separators=(',', ':'))}\n\n".encode()

@@ -4,7 +4,7 @@
 
 from collections.abc import Callable, Iterable
 from functools import lru_cache
-from typing import Any, override
+from typing import Any, Concatenate, override
 
 from mitmproxy import http
 
@@ -95,12 +95,13 @@ def names_of(headers: http.Headers) -> list[bytes]:
     return headers.names if isinstance(headers, CheckedHeaders) else [name.lower() for name, _ in headers.fields]
 
 
-def found_in[Found](headers: http.Headers, find: Callable[[http.Headers], Found]) -> Found:
-    """Return `find(headers)`, from memory where it was asked of such headers before. It must not depend on their Content-Length."""
+def found_in[Found, **About](headers: http.Headers, find: Callable[Concatenate[http.Headers, About], Found], *about: About.args, **no: About.kwargs) -> Found:
+    """Return `find(headers, *about)`, from memory where it was asked of such headers before. It must not depend on their Content-Length."""
     findings = headers.findings if isinstance(headers, CheckedHeaders) else None
     if findings is None:
-        return find(headers)
-    if find not in findings:
-        findings[find] = find(headers)
-    found: Found = findings[find]
+        return find(headers, *about, **no)
+    asked = (find, *about)
+    if asked not in findings:
+        findings[asked] = find(headers, *about, **no)
+    found: Found = findings[asked]
     return found

@@ -5,8 +5,6 @@ from typing import Final
 
 from mitmproxy import http
 
-from addons.checked_headers import found_in
-
 OTHER: Final = "other"
 UNNAMED: Final = "unnamed"
 _READ_MAX: Final = 200  # bytes
@@ -27,11 +25,7 @@ _FAMILIES: Final = (
 
 
 def family_of(headers: http.Headers) -> str:
-    """Return the family of the client that sent these headers; a connection's next request finds it in memory."""
-    return found_in(headers, _family)
-
-
-def _family(headers: http.Headers) -> str:
+    """Return the family of the client that sent these headers."""
     for name, value in headers.fields:
         if len(name) == 10 and name.lower() == b"user-agent":  # its own length
             return family_of_agent(value[:_READ_MAX])

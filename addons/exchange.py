@@ -15,6 +15,7 @@ from addons import refusals
 from addons.attempts import Attempts
 from addons.budget import BodyBudget
 from addons.deadlines import Watch
+from addons.head_facts import HeadFacts
 from addons.meter import Meter
 from addons.refusals import Refusal, error_events, make_answer, make_plain_answer
 from addons.streams import GatewayStream
@@ -46,48 +47,48 @@ class Kind(StrEnum):
 class Exchange:
     """One request from its head to its ending."""
 
-    def __init__(self, *, request_id: RequestId, client_id: str, budget: BodyBudget, settings: GatewaySettings) -> None:
-        self.request_id, self.client_id = request_id, client_id
+    # What the request is and owns.
+    kind = Kind.LOCAL
+    dialect: Dialect | None = None
+    route: Route | None = None
+    token: ApiToken | None = None
+    standing: Standing | None = None
+    balance_heard: int | None = None
+    request: MeteredRequest | None = None
+    rate: Rate | None = None
+    bounds: HoldBounds | None = None
+    hold: Hold | None = None
+    meter: Meter | None = None
+    provider: str | None = None
+    attempts: Attempts | None = None  # where more than one may be made
+    stream: GatewayStream | None = None
+    watch: Watch | None = None
+    output_limit: int | None = None
+    asked_for_usage = http10 = plain_errors = endless = False
+    # What happened. An ending is judged by these, never by mitmproxy's texts.
+    sent_at: float | None = None
+    answered_at: float | None = None
+    provider_status: int | None = None
+    status: int | None = None  # of the answer that the client gets
+    timed_out: str | None = None
+    own_answer = streamed = shows_output = failed = False
+    client_left = unsendable = reading_on = stopped = False
+    cut_message: bytes | None = None
+    # How it ended.
+    ending: str | None = None
+    reason = ""
+    refusal_code = ""
+    record: ChargeRecord | None = None
+    settlement: Settlement | None = None
+    doubts: tuple[str, ...] = ()
+    tail = b""
+    closed = False
+
+    def __init__(self, *, request_id: RequestId, client_id: str, head: HeadFacts, budget: BodyBudget, settings: GatewaySettings) -> None:
+        self.request_id, self.client_id, self.head = request_id, client_id, head
         self._budget, self._settings, self._body_bytes = budget, settings, 0
-        self.client_family = ""
-        self.started, self.started_at = time.monotonic(), time.time_ns() // 1_000_000
-        # What the request is and owns.
-        self.kind = Kind.LOCAL
-        self.dialect: Dialect | None = None
-        self.route: Route | None = None
-        self.token: ApiToken | None = None
-        self.standing: Standing | None = None
-        self.balance_heard: int | None = None
-        self.request: MeteredRequest | None = None
-        self.rate: Rate | None = None
-        self.bounds: HoldBounds | None = None
-        self.hold: Hold | None = None
-        self.meter: Meter | None = None
-        self.provider: str | None = None
         self.patience: Patience = settings
-        self.attempts: Attempts | None = None  # where more than one may be made
-        self.stream: GatewayStream | None = None
-        self.watch: Watch | None = None
-        self.output_limit: int | None = None
-        self.asked_for_usage = self.wants_comment = self.http10 = self.plain_errors = self.endless = False
-        # What happened. An ending is judged by these, never by mitmproxy's texts.
-        self.sent_at: float | None = None
-        self.answered_at: float | None = None
-        self.provider_status: int | None = None
-        self.status: int | None = None  # of the answer that the client gets
-        self.timed_out: str | None = None
-        self.own_answer = self.streamed = self.shows_output = self.failed = False
-        self.client_left = self.unsendable = self.reading_on = self.stopped = False
-        self.cut_message: bytes | None = None
-        # How it ended.
-        self.ending: str | None = None
-        self.reason = ""
-        self.refusal_code = ""
-        self.record: ChargeRecord | None = None
-        self.settlement: Settlement | None = None
-        self.doubts: tuple[str, ...] = ()
-        self.tail = b""
-        self.closed = False
+        self.started, self.started_at = time.monotonic(), time.time_ns() // 1_000_000
         self.ended = asyncio.Event()
         self.extension_needed: Callable[[], bool] = _never
 

@@ -11,7 +11,6 @@ from addons.admission import Admission, Forwarding, Refused, refusal_of
 from addons.answers import Answers
 from addons.background import Background
 from addons.budget import BodyBudget
-from addons.client_families import family_of
 from addons.closing import close
 from addons.conduct import BODY, CONDUCT
 from addons.control_relay import ControlRelay
@@ -19,7 +18,8 @@ from addons.deadlines import Watch
 from addons.exchange import Exchange, Kind
 from addons.forward_gate import ForwardGate
 from addons.guards import exchange_of, fails_closed, settles_anyway
-from addons.headers import bearer_of, fault_of, wants_upgrade
+from addons.head_facts import facts_of
+from addons.headers import fault_of_line
 from addons.lifecycle import Lifecycle
 from addons.links import Links
 from addons.local_answers import FreeQuota, answer_locally, quota_exhausted
@@ -83,10 +83,12 @@ class Gateway:
             self._answer(flow, exchange, exchange.refuse(refused.refusal))
 
     def _open(self, flow: http.HTTPFlow) -> Exchange:
-        exchange = Exchange(request_id=new_request_id(), client_id=flow.client_conn.id, budget=self._budget, settings=self._settings)
+        request = flow.request
+        exchange = Exchange(
+            request_id=new_request_id(), client_id=flow.client_conn.id, head=facts_of(request.headers), budget=self._budget, settings=self._settings
+        )
         exchange.stream = flow.metadata.get("level5.stream")
-        exchange.client_family = family_of(flow.request.headers)
-        exchange.http10 = flow.request.http_version == "HTTP/1.0"
+        exchange.http10 = request.data.http_version == b"HTTP/1.0"
         exchange.watch = Watch(lambda reason: self.links.interrupt(exchange, reason))
         flow.metadata[CONDUCT] = exchange
         self.links.add(exchange)
@@ -97,17 +99,17 @@ class Gateway:
         if exchange.stream is None:
             # mitmproxy's own stream carries this request, which knows nothing of our endings: serving it could be free.
             raise Refused(refusals.unavailable())
-        if fault := fault_of(flow.request):
+        if fault := fault_of_line(flow.request) or exchange.head.fault:
             raise Refused(refusals.malformed(fault))
         try:
             route = self._forward.classify(flow, exchange) or classify(flow.request.method, flow.request.path)
         except RequestRefused as error:
             exchange.dialect = error.dialect
             # A WebSocket begins with a GET, for which the path may have no meaning: 426 lets the client fall back at once.
-            raise Refused(refusals.upgrade_refused() if wants_upgrade(flow.request) else refusal_of(error)) from None
+            raise Refused(refusals.upgrade_refused() if exchange.head.wants_upgrade else refusal_of(error)) from None
         if isinstance(route, ControlRoute):
             exchange.kind = Kind.CONTROL
-            if wants_upgrade(flow.request):
+            if exchange.head.wants_upgrade:
                 raise Refused(refusals.upgrade_refused())
             exchange.plain_errors = route.path.startswith("/v1/usage")
             exchange.endless = route.path.endswith("/events")
@@ -118,14 +120,14 @@ class Gateway:
             return None
         exchange.route, exchange.dialect = route, dialect_of(route, flow.request)
         exchange.kind = kind_of(route)
-        if wants_upgrade(flow.request):
+        if exchange.head.wants_upgrade:
             raise Refused(refusals.upgrade_refused())
         return route
 
     def _identify(self, flow: http.HTTPFlow, exchange: Exchange, route: Route) -> bool:
         """Read whose token it is; tell whether it is yet to be checked. Where the body is small, the hold does that in the same round trip."""
         if route.operation is not Operation.PROBE:
-            self._admission.identify(exchange, route.token_text or bearer_of(flow.request))
+            self._admission.identify(exchange, route.token_text or exchange.head.bearer)
             if exchange.kind is not Kind.BILLED or not exchange.is_small(flow.request.headers):
                 return True
         self._accept(flow, exchange, route)
@@ -138,7 +140,6 @@ class Gateway:
             self._answer(flow, exchange, answer)
             return
         self._check_length(flow, exchange)
-        exchange.wants_comment = flow.request.headers.get("x-level5-events", "").strip() == "1"
 
     @staticmethod
     def _check_length(flow: http.HTTPFlow, exchange: Exchange) -> None:

@@ -7,7 +7,7 @@ from itertools import chain
 
 from mitmproxy import http
 
-from addons.checked_headers import CheckedHeaders, found_in, names_of
+from addons.checked_headers import CheckedHeaders, names_of
 
 _FORBIDDEN = re.compile(rb"[\r\n\0]")
 _METHOD = re.compile(rb"[A-Z][A-Z-]*")
@@ -30,21 +30,28 @@ type Fields = tuple[tuple[bytes, bytes], ...]
 _UPSTREAM_REQUEST_ID = b"x-upstream-request-id"
 _NONE: frozenset[bytes] = frozenset()
 _PEER = (b"x-level5-peer", b"x-level5-peer-key")
-VERSIONS = ("HTTP/1.0", "HTTP/1.1", "HTTP/2.0")
+_VERSIONS = frozenset({b"HTTP/1.0", b"HTTP/1.1", b"HTTP/2.0"})
 
 
 def fault_of(request: http.Request) -> str | None:
     """Return why a request's head is refused, or None. mitmproxy has refused ambiguous framing before this."""
-    if request.http_version not in VERSIONS:
+    return fault_of_line(request) or fault_in(request.headers)
+
+
+def fault_of_line(request: http.Request) -> str | None:
+    """Return why a request's first line is refused, or None."""
+    data = request.data
+    if data.http_version not in _VERSIONS:
         return "Only HTTP/1.0, HTTP/1.1 and HTTP/2 are spoken here."
-    if request.data.authority and not request.is_http2:
+    if data.authority and not request.is_http2:
         return "The request target must be a path, not an absolute address."
-    if not _METHOD.fullmatch(request.data.method):
+    if not _METHOD.fullmatch(data.method):
         return "A method is written in capital letters."  # mitmproxy compares them in capitals and passes them on as they came
-    return found_in(request.headers, _fault_of_fields)
+    return None
 
 
-def _fault_of_fields(headers: http.Headers) -> str | None:
+def fault_in(headers: http.Headers) -> str | None:
+    """Return why a request's fields are refused, or None."""
     if len(headers.get_all("host")) > 1:
         return "There is more than one Host."
     if _FORBIDDEN.search(b" ".join(chain.from_iterable(headers.fields))):
@@ -55,27 +62,23 @@ def _fault_of_fields(headers: http.Headers) -> str | None:
     return None
 
 
-def wants_upgrade(request: http.Request) -> bool:
+def wants_upgrade(headers: http.Headers) -> bool:
     """Tell whether a client asks for a WebSocket, which nobody could meter. Other upgrades are offers that may be ignored."""
-    return "websocket" in request.headers.get("upgrade", "").lower()
+    return "websocket" in headers.get("upgrade", "").lower()
 
 
-def bearer_of(request: http.Request) -> str | None:
+def bearer_in(headers: http.Headers) -> str | None:
     """Return the api_token that a header carries; where both headers are there, the one that looks like ours."""
-    authorization = request.headers.get("authorization", "")
+    authorization = headers.get("authorization", "")
     scheme, _, value = authorization.partition(" ")
     tokens = [value.strip()] if scheme.lower() == "bearer" and value.strip() else []
-    if key := request.headers.get("x-api-key", "").strip():
+    if key := headers.get("x-api-key", "").strip():
         tokens.append(key)
     return next((token for token in tokens if token.startswith("l5_")), tokens[0] if tokens else None)
 
 
 def strip_for_provider(headers: http.Headers) -> Fields:
     """Return what of a client's headers a provider may see, in their order and case. The length is not among it."""
-    return found_in(headers, _strip_for_provider)
-
-
-def _strip_for_provider(headers: http.Headers) -> Fields:
     fields, names = headers.fields, names_of(headers)
     drop = _NOT_FOR_PROVIDERS | (_named_by_connection(fields, names) - {b"content-type"})
     kept = [field for name, field in zip(names, fields, strict=True) if name not in drop and not name.startswith(_NOT_FOR_PROVIDERS_PREFIXES)]

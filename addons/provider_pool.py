@@ -22,6 +22,7 @@ from telemetry import metrics
 from telemetry.tallies import tallies
 
 IDLE_SECONDS_MAX: Final = 20.0
+SWEEP_SECONDS: Final = 2.0  # between two looks for what has been idle too long
 IDLE_MAX: Final = 512  # for each provider
 WARM_SECONDS_MAX: Final = 5.0
 SLOW_SECONDS: Final = 3.0  # a dial that is given up later than this has failed
@@ -41,7 +42,8 @@ class ProviderPool:
         self._trusted_ca, self._spares = trusted_ca, spares
         self._context: ResumingContext | None = None
         self._idle: defaultdict[ProviderKey, deque[Wire]] = defaultdict(deque)
-        self._timers: dict[Wire, asyncio.TimerHandle] = {}
+        self._idle_count = 0
+        self._sweep_timer: asyncio.TimerHandle | None = None
         self._circuits: defaultdict[ProviderKey, Circuit] = defaultdict(Circuit)
         self._fresh: weakref.WeakSet[Wire] = weakref.WeakSet()  # with TLS, whose session is not kept yet
 
@@ -50,10 +52,9 @@ class ProviderPool:
         idle = self._idle[key]
         while idle:
             wire = idle.pop()
-            self._timers.pop(wire).cancel()
+            self._count_idle(-1)
             if wire.is_open:
                 tallies.count(metrics.labelled(metrics.provider_connections_total, "reused"))
-                tallies.show(metrics.provider_connections_idle, len(self._timers))
                 return wire
         return None
 
@@ -68,16 +69,32 @@ class ProviderPool:
             return
 
         def leave() -> None:
-            if wire in self._timers:
-                self._timers.pop(wire).cancel()
+            if wire in idle:
                 idle.remove(wire)
-                tallies.show(metrics.provider_connections_idle, len(self._timers))
+                self._count_idle(-1)
             wire.close()
 
-        wire.listen(receive=lambda _: leave(), ended=leave)
+        loop = asyncio.get_running_loop()
+        wire.idle_since = loop.time()
         idle.append(wire)
-        self._timers[wire] = asyncio.get_running_loop().call_later(IDLE_SECONDS_MAX, leave)
-        tallies.show(metrics.provider_connections_idle, len(self._timers))
+        self._count_idle(1)
+        wire.listen(receive=lambda _: leave(), ended=leave)
+        if self._sweep_timer is None:
+            self._sweep_timer = loop.call_later(SWEEP_SECONDS, self._sweep)
+
+    def _count_idle(self, more: int) -> None:
+        self._idle_count += more
+        tallies.show(metrics.provider_connections_idle, self._idle_count)
+
+    def _sweep(self) -> None:
+        """Close what nobody has needed for a while. Those at the left have been idle longest: the one that was used last is lent first."""
+        loop = asyncio.get_running_loop()
+        for idle in self._idle.values():
+            while idle and idle[0].idle_since + IDLE_SECONDS_MAX <= loop.time():
+                wire = idle.popleft()
+                self._count_idle(-1)
+                wire.close()
+        self._sweep_timer = loop.call_later(SWEEP_SECONDS, self._sweep) if self._idle_count else None
 
     async def dial(self, key: ProviderKey) -> Wire:
         """Open a new connection, TLS verified where it has TLS.
@@ -136,9 +153,9 @@ class ProviderPool:
 
     def close(self) -> None:
         """Close every connection that is kept."""
-        for timer in self._timers.values():
-            timer.cancel()
-        self._timers.clear()
+        if self._sweep_timer is not None:
+            self._sweep_timer.cancel()
+            self._sweep_timer = None
         for idle in self._idle.values():
             for wire in idle:
                 wire.close()

@@ -7,7 +7,7 @@ from urllib.parse import urlsplit
 
 from mitmproxy import http
 
-from addons.checked_headers import CheckedHeaders
+from addons.checked_headers import CheckedHeaders, found_in
 from addons.headers import Fields, strip_for_provider
 from config.settings import GatewaySettings, ProvidersSettings, Settings
 from metering.classify import Operation, Route
@@ -32,9 +32,9 @@ class Patience(Protocol):
     def stall_seconds_max(self) -> float: ...
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
 class Provider:
-    """One provider as configured. Only these addresses are ever dialled.
+    """One provider as configured. Only these addresses are ever dialled. There is one object of each.
 
     `is_resilient` tells that there is anything to try when a request fails here: repeats, further keys, a fallback.
     """
@@ -110,19 +110,19 @@ def aim(request: http.Request, provider: Provider, route: Route, *, body: bytes,
 
     What was aimed before may be aimed anew: nothing of the credentials before stays either.
     """
-    request.data.scheme = provider.scheme.encode()
-    request.data.host = provider.host
-    request.data.port = provider.port
-    request.data.authority = b""
-    request.path = provider.base_path + route.upstream_path + (f"?{route.query}" if route.query else "")
-    request.data.http_version = b"HTTP/1.1"
-    kept = strip_for_provider(request.headers)
-    request.headers = CheckedHeaders((
-        (b"Host", provider.authority.encode()), *kept, (b"Accept-Encoding", b"identity"), *_credentials(kept, provider, operation=route.operation, key=key),
-        (b"Content-Length", b"%d" % len(body)),
-    ))  # fmt: skip
-    request.trailers = None
-    request.raw_content = body
+    data = request.data
+    data.scheme, data.host, data.port, data.authority = provider.scheme.encode(), provider.host, provider.port, b""
+    path = provider.base_path + route.upstream_path + (f"?{route.query}" if route.query else "")
+    data.path, data.http_version = path.encode("utf-8", "surrogateescape"), b"HTTP/1.1"
+    fields = found_in(request.headers, _fields_for, provider, route.operation, key)
+    data.headers = CheckedHeaders((*fields, (b"Content-Length", b"%d" % len(body))))
+    data.trailers, data.content = None, body
+
+
+def _fields_for(headers: http.Headers, provider: Provider, operation: Operation, key: str | None) -> Fields:
+    """Return the fields of a request as it leaves, but for its length."""
+    kept, authority = strip_for_provider(headers), provider.authority.encode()
+    return ((b"Host", authority), *kept, (b"Accept-Encoding", b"identity"), *_credentials(kept, provider, operation=operation, key=key))
 
 
 def _credentials(kept: Fields, provider: Provider, *, operation: Operation, key: str | None) -> Fields:

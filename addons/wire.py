@@ -15,6 +15,7 @@ class Wire(asyncio.Protocol):
     def __init__(self, accept: Callable[["Wire"], None] = lambda _: None) -> None:
         self._accept = accept
         self.lent_as: object = None  # what a borrower before this one called the connection
+        self.idle_since = 0.0  # by the loop's clock, while nobody uses the connection
         self._early: list[bytes] = []
         self._receive: Callable[[bytes], None] | None = None
         self._slowed, self._ended, self._lost = _nothing, _nothing, _nothing

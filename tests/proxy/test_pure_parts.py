@@ -4,10 +4,12 @@ import json
 from dataclasses import replace
 
 import pytest
+from mitmproxy.http import Headers
 
 from addons.budget import BodyBudget
 from addons.endings import Facts, judge
 from addons.exchange import Exchange
+from addons.head_facts import facts_of
 from addons.local_answers import FreeQuota
 from addons.provider_errors import error_is_operators, operators_affair
 from addons.records import count_doubts
@@ -128,7 +130,7 @@ def test_a_provider_that_states_another_cost_than_the_card_raises_the_alarm_and_
     )  # fmt: skip
     alarm = metrics.provider_cost_differences_total.labels(provider="openrouter", model="qwen3-max")
     before = alarm._value.get()
-    exchange = Exchange(request_id=RequestId("r"), client_id="c", budget=BodyBudget(1), settings=GatewaySettings())
+    exchange = Exchange(request_id=RequestId("r"), client_id="c", head=facts_of(Headers()), budget=BodyBudget(1), settings=GatewaySettings())
 
     count_doubts(exchange, record, usage)
     count_doubts(exchange, record, replace(usage, provider_cost_usd="1.2"))
