@@ -5,7 +5,8 @@ import time
 from addons.endings import Facts, Verdict, judge
 from addons.exchange import READ_ON_OVER, Exchange
 from addons.records import charge_for, count_doubts, hold_lines, record_usage
-from ledger.entries import ChargeRecord, UsageLine
+from addons.request_figures import count_charges
+from ledger.entries import ChargeRecord
 from ledger.errors import BalanceUnavailable, HoldUnknown, InsufficientFunds
 from ledger.settlement import Settler
 from metering.pricing import RateCard
@@ -154,15 +155,10 @@ class _HoldWatch:
 
 
 def _count(exchange: Exchange, record: ChargeRecord, verdict: Verdict) -> None:
-    tallies.count(metrics.labelled(metrics.charges_microunits_total, record.provider, record.model), record.amount)
-    tallies.count(metrics.labelled(metrics.provider_cost_microunits_total, record.provider, record.model), record.provider_leg)
+    tallies.gather(count_charges, record)
     count_doubts(exchange, record, verdict.usage)
     if verdict.estimated:
         metrics.estimated_charges_total.labels(reason=verdict.reason).inc()
-    for line in record.lines:
-        for kind, count in _kinds(line):
-            if count:
-                tallies.count(metrics.labelled(metrics.tokens_total, line.provider, record.model, kind), count)
 
 
 def facts_of(exchange: Exchange) -> Facts:
@@ -176,12 +172,3 @@ def facts_of(exchange: Exchange) -> Facts:
         client_left=exchange.client_left,
         read_on_over=exchange.timed_out == READ_ON_OVER or (exchange.client_left and exchange.stopped),
     )
-
-
-def _kinds(line: UsageLine) -> list[tuple[str, int]]:
-    return [
-        ("input", line.input_tokens),
-        ("output", line.output_tokens),
-        ("cache_write", (line.cache_write_5m_tokens or 0) + (line.cache_write_1h_tokens or 0)),
-        ("cache_read", line.cache_read_tokens or 0),
-    ]

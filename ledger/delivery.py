@@ -76,11 +76,10 @@ class Delivery:
         """The run of Redis that was last heard of. Read it before settling, so that it is never too new for the charge."""
         return self._server
 
-    async def remember(self, charge: UnpostedCharge) -> None:
-        """Keep a settled charge until its seq is posted."""
+    def remember(self, charge: UnpostedCharge) -> bool:
+        """Keep a settled charge until its seq is posted. True where that makes too many: `make_room`."""
         self._remembered[charge.record.request_id] = charge
-        if len(self._remembered) > REMEMBERED_MAX:
-            await self._spool_older_half()
+        return len(self._remembered) > REMEMBERED_MAX
 
     async def defer(self, charge: UnpostedCharge) -> None:
         """Keep a charge that Redis did not take: on disk first, and in memory alone where the disk refuses it."""
@@ -155,7 +154,8 @@ class Delivery:
         self._turn += FILES_PER_ROUND_MAX
         return (moving[start:] + moving[:start])[:FILES_PER_ROUND_MAX]
 
-    async def _spool_older_half(self) -> None:
+    async def make_room(self) -> None:
+        """Bring the older half of what is remembered to disk."""
         older = list(self._remembered.items())[: REMEMBERED_MAX // 2]
         try:
             async with self._disk:
@@ -225,7 +225,8 @@ class Delivery:
         if charge.seq == 0:
             metrics.holds_total.labels(ending="settled").inc()
         if file is None:
-            await self.remember(settled)
+            if self.remember(settled):
+                await self.make_room()
             return charge.seq == 0
         file.settled[charge.record.request_id] = (settlement.seq, server)
         return self._is_posted(settled)

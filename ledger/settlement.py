@@ -79,12 +79,10 @@ class Settler:
         `checkpoint` returns the charge for what came back so far and its record as JSON, or (0, "").
         """
         self._open[hold.request_id] = OpenHold(hold, checkpoint)
-        tallies.show(metrics.holds_open, len(self._open))
 
     def untrack(self, hold: Hold) -> None:
         """Stop keeping a hold alive: unless it is settled or voided, the reaper will end it."""
         self._open.pop(hold.request_id, None)
-        tallies.show(metrics.holds_open, len(self._open))
 
     def current(self, hold: Hold) -> Hold:
         """Return the hold as it is now: extended, or placed again by a rebuild."""
@@ -105,11 +103,11 @@ class Settler:
         A hold that outlived a rebuild is charged the late way, because only the journal knows whether the
         request's checkpoint was charged before the rebuild.
         """
-        hold = self.current(hold)
-        self.untrack(hold)
-        charge = UnpostedCharge(record=record, account=hold.token.account, shard=hold.token.shard, epoch=hold.epoch, late=hold.replaced)
+        tracked = self._open.pop(hold.request_id, None)
+        if tracked is not None:
+            hold = tracked.hold
         if hold.replaced:
-            await self._delivery.defer(charge)
+            await self._delivery.defer(_unposted(hold, record))
             await self.void(hold)
             return None
         server = self._delivery.server
@@ -117,13 +115,14 @@ class Settler:
             settlement = await self._balances.settle(hold, record)
         except LedgerError as error:
             log.warning("settlement_deferred", request_id=hold.request_id, shard=hold.token.shard, reason=str(error) or type(error).__name__)
-            await self._delivery.defer(charge)
+            await self._delivery.defer(_unposted(hold, record))
             return None
         except BaseException:
-            self._delivery.defer_now(charge)  # cancelled, or worse: nobody will come back for this charge
+            self._delivery.defer_now(_unposted(hold, record))  # cancelled, or worse: nobody will come back for this charge
             raise
         tallies.count(_SETTLED)
-        await self._delivery.remember(replace(charge, seq=settlement.seq, server=server))
+        if self._delivery.remember(_unposted(hold, record, seq=settlement.seq, server=server)):
+            await self._delivery.make_room()
         return settlement
 
     async def void(self, hold: Hold) -> None:
@@ -189,7 +188,8 @@ class Settler:
             raise failure
 
     async def deliver(self) -> None:
-        """Do one round of repeated voids, late charges and spooled charges."""
+        """Do one round of repeated voids, late charges and spooled charges, and show how many holds are open."""
+        metrics.holds_open.set(len(self._open))
         for request_id, hold in list(self._unvoided.items()):
             try:
                 await self._balances.void(hold)
@@ -235,6 +235,11 @@ class Settler:
                 log.exception("settler_step_broken", step=step.__name__)
             # Spread over time, so that many workers do not ask at the same instant.
             await asyncio.sleep(pause * random.uniform(0.9, 1.0))  # noqa: S311
+
+
+def _unposted(hold: Hold, record: ChargeRecord, *, seq: int = 0, server: str = "") -> UnpostedCharge:
+    token = hold.token
+    return UnpostedCharge(record=record, account=token.account, shard=token.shard, epoch=hold.epoch, seq=seq, server=server, late=hold.replaced)
 
 
 def _renewal(tracked: OpenHold) -> Renewal:

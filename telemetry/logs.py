@@ -12,9 +12,11 @@ import os
 import re
 import sys
 import threading
-from collections.abc import Mapping, Sequence
+import time
+from collections.abc import Iterable, Mapping, Sequence
 from contextlib import suppress
 from datetime import UTC, datetime
+from functools import lru_cache
 from types import TracebackType
 from typing import Any, Final, cast
 
@@ -26,6 +28,7 @@ TEXT_LENGTH_MAX = 16_384
 DEPTH_MAX = 6
 FIGURE_LINES_SECONDS_MAX = 0.05  # how long the line of a request may wait for others
 WAITING_LINES_MAX = 100
+QUOTED_MAX = 1024  # texts that are known as JSON writes them
 
 # An api_token wherever it stands, cut short or percent-encoded too: its address alone is kept from nobody, its secret is.
 _TOKEN = re.compile(r"l5(?:_|%5f)[0-9a-z]{1,26}(?:_|%5f)[0-9a-f]+", re.IGNORECASE)
@@ -106,26 +109,31 @@ class _Stdout:
 
 
 class _FigureLines:
-    """Lines that every request writes: none of structlog's steps runs for them, since nobody but us wrote their fields.
+    """Lines that every request writes: their fields come written, and none of structlog's steps runs for them.
 
     In a running loop those of a moment are written together, before any other line.
     """
 
     def __init__(self, threshold: int, role: str) -> None:
-        self._is_on, self._role = threshold <= logging.INFO, role
-        self._encode = json.JSONEncoder(ensure_ascii=False, default=str).encode
+        self._is_on, self._role = threshold <= logging.INFO, json.dumps(role)
         self._waiting: list[str] = []
         self._loop: asyncio.AbstractEventLoop | None = None
+        self._second, self._instant = -1, ""
 
-    def write(self, event: str, fields: Mapping[str, object]) -> None:
+    def write(self, event: str, figures: str) -> None:
         if not self._is_on:
             return
-        timestamp = datetime.now(UTC).isoformat().replace("+00:00", "Z")
-        line = self._encode({**fields, "event": event, "level": "info", "timestamp": timestamp, "role": self._role, "pid": os.getpid()})
-        self._waiting.append(_TOKEN.sub(REDACTED, line) + "\n")
-        if len(self._waiting) == 1 or self._loop is None or self._loop.is_closed():
+        second, microseconds = divmod(time.time_ns() // 1000, 1_000_000)
+        if second != self._second:
+            self._second, self._instant = second, f"{datetime.fromtimestamp(second, UTC):%Y-%m-%dT%H:%M:%S}"
+        waiting = self._waiting
+        waiting.append(
+            f'{{{figures}, "event": "{event}", "level": "info", "timestamp": "{self._instant}.{microseconds:06}Z", '
+            f'"role": {self._role}, "pid": {os.getpid()}}}\n'
+        )
+        if len(waiting) == 1 or self._loop is not asyncio._get_running_loop():
             self._schedule()
-        elif len(self._waiting) >= WAITING_LINES_MAX:
+        elif len(waiting) >= WAITING_LINES_MAX:
             self.flush()
 
     def take(self) -> str:
@@ -152,12 +160,23 @@ class _FigureLines:
 _figure_lines: _FigureLines | None = None
 
 
-def log_figures(event: str, fields: Mapping[str, object]) -> None:
-    """Write a line whose fields are figures, ids of ours and constant words only: nothing in it is searched but for tokens."""
+def log_figures(event: str, figures: str) -> None:
+    """Write a line at `info` whose fields are written already, such as `"hold": 330, "model": "m"`: numbers, ids of ours, and texts as `quoted` gives them."""
     if _figure_lines is None:
-        log.info(event, **fields)
+        log.info(event, **json.loads(f"{{{figures}}}"))
     else:
-        _figure_lines.write(event, fields)
+        _figure_lines.write(event, figures)
+
+
+@lru_cache(maxsize=QUOTED_MAX)
+def quoted(text: str | None) -> str:
+    """Return a text as JSON writes it, without secrets. For those that come again and again: words of ours, names of models."""
+    return "null" if text is None else json.dumps(redact_text(text), ensure_ascii=False)
+
+
+def quoted_list(texts: Iterable[str]) -> str:
+    """Return texts as JSON writes them, without secrets, whoever wrote them."""
+    return json.dumps([redact_text(text) for text in texts], ensure_ascii=False)
 
 
 def configure_logs(level: str, role: str) -> None:

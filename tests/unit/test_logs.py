@@ -160,7 +160,7 @@ def test_a_line_of_figures_has_the_same_shape_as_any_other(capsys: pytest.Captur
     logs.get_log().info("request_settled", charge=330, usage=[{"input": 1}])
     told = last_line(capsys)
 
-    logs.log_figures("request_settled", {"charge": 330, "usage": [{"input": 1}]})
+    logs.log_figures("request_settled", '"charge": 330, "usage": [{"input": 1}]')
 
     line = last_line(capsys)
     assert line | {"timestamp": told["timestamp"]} == told
@@ -168,23 +168,42 @@ def test_a_line_of_figures_has_the_same_shape_as_any_other(capsys: pytest.Captur
 
 
 def test_no_token_reaches_a_line_of_figures_either(capsys: pytest.CaptureFixture[str]) -> None:
-    logs.log_figures("request_settled", {"model": TOKEN})
+    logs.log_figures("request_settled", f'"model": {logs.quoted(TOKEN)}, "doubts": {logs.quoted_list([TOKEN])}')
 
-    assert TOKEN not in capsys.readouterr().out
+    line = last_line(capsys)
+    assert line["model"] == logs.REDACTED
+    assert line["doubts"] == [logs.REDACTED]
+
+
+@pytest.mark.parametrize("text", ["claude-sonnet-4-5", 'a "word" of\nothers', "Grüße", "", None])
+def test_a_text_among_figures_is_read_as_it_was(text: str | None, capsys: pytest.CaptureFixture[str]) -> None:
+    logs.log_figures("request_settled", f'"model": {logs.quoted(text)}')
+
+    assert last_line(capsys)["model"] == text
+
+
+def test_figures_are_logged_also_where_no_lines_of_them_were_set_up(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+    monkeypatch.setattr(logs, "_figure_lines", None)
+    monkeypatch.setattr(logs, "log", logs.get_log())  # the module's own would keep this test's settings for good
+
+    logs.log_figures("request_settled", '"charge": 330')
+
+    line = last_line(capsys)
+    assert (line["event"], line["charge"]) == ("request_settled", 330)
 
 
 def test_lines_of_figures_keep_to_the_level(capsys: pytest.CaptureFixture[str]) -> None:
     logs.configure_logs("warning", "control")
 
-    logs.log_figures("request_settled", {"charge": 330})
+    logs.log_figures("request_settled", '"charge": 330')
 
     assert capsys.readouterr().out == ""
 
 
 async def test_lines_of_a_moment_are_written_together_and_before_any_other(capsys: pytest.CaptureFixture[str]) -> None:
     logs.configure_logs("info", "gateway")
-    logs.log_figures("request_settled", {"charge": 1})
-    logs.log_figures("request_settled", {"charge": 2})
+    logs.log_figures("request_settled", '"charge": 1')
+    logs.log_figures("request_settled", '"charge": 2')
     assert capsys.readouterr().out == ""
 
     logs.get_log().warning("settlement_is_slow")
@@ -195,7 +214,7 @@ async def test_lines_of_a_moment_are_written_together_and_before_any_other(capsy
 
 async def test_a_line_that_stays_alone_is_written_a_moment_later(capsys: pytest.CaptureFixture[str]) -> None:
     logs.configure_logs("info", "gateway")
-    logs.log_figures("request_settled", {"charge": 1})
+    logs.log_figures("request_settled", '"charge": 1')
 
     written = ""
     async with asyncio.timeout(10):

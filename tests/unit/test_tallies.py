@@ -49,6 +49,33 @@ async def test_a_gauge_shows_the_last_value(registry: CollectorRegistry) -> None
     assert registry.get_sample_value("holds") == 1
 
 
+async def test_what_has_happened_is_counted_all_at_once_when_it_is_written(registry: CollectorRegistry) -> None:
+    counter, tallies = Counter("charges", "Charges.", registry=registry), Tallies()
+    turns: list[list[int]] = []
+
+    def count_all(charges: list[int]) -> None:
+        turns.append(charges)
+        tallies.count(counter, sum(charges))
+
+    for charge in (1, 2, 330):
+        tallies.gather(count_all, charge)
+
+    assert turns == []
+    tallies.write()
+    assert turns == [[1, 2, 330]]
+    assert registry.get_sample_value("charges_total") == 333
+    tallies.write()
+    assert turns == [[1, 2, 330]]
+
+
+def test_without_a_loop_what_has_happened_is_counted_at_once(registry: CollectorRegistry) -> None:
+    counter, tallies = Counter("charges", "Charges.", registry=registry), Tallies()
+
+    tallies.gather(lambda charges: tallies.count(counter, sum(charges)), 330)
+
+    assert registry.get_sample_value("charges_total") == 330
+
+
 async def test_what_was_gathered_is_written_by_itself_a_moment_later(registry: CollectorRegistry) -> None:
     counter, tallies = Counter("charges", "Charges.", registry=registry), Tallies()
 
