@@ -56,6 +56,23 @@ INSERT INTO house_hourly
 SELECT hour, CASE WHEN reported THEN '' ELSE provider END, CASE WHEN reported THEN '' ELSE model END, reported, sum(requests), sum(input_tokens),
     sum(output_tokens), sum(cache_write_tokens), sum(cache_write_1h_tokens), sum(cache_read_tokens), sum(amount), sum(provider_cost)
 FROM rollups_hourly WHERE account_id = $1 GROUP BY 1, 2, 3, 4"""
+_DAYS: Final = """
+INSERT INTO rollups_daily (
+    shard, account_id, day, provider, model, reported, requests, input_tokens, output_tokens, cache_write_tokens, cache_read_tokens, amount, provider_cost,
+    cache_write_1h_tokens)
+SELECT shard, account_id, date_trunc('day', hour, 'UTC'), provider, model, reported, sum(requests), sum(input_tokens), sum(output_tokens),
+    sum(cache_write_tokens), sum(cache_read_tokens), sum(amount), sum(provider_cost), sum(cache_write_1h_tokens)
+FROM rollups_hourly WHERE account_id = $1 GROUP BY 1, 2, 3, 4, 5, 6"""
+_WORK_DAYS: Final = """
+INSERT INTO work_daily
+SELECT shard, account_id, date_trunc('day', hour, 'UTC'), workspace_id, task_type, sum(requests), sum(input_tokens), sum(output_tokens),
+    sum(cache_write_tokens), sum(cache_read_tokens), sum(amount)
+FROM work_hourly WHERE account_id = $1 GROUP BY 1, 2, 3, 4, 5"""
+_HOUSE_DAYS: Final = """
+INSERT INTO house_daily
+SELECT day, CASE WHEN reported THEN '' ELSE provider END, CASE WHEN reported THEN '' ELSE model END, reported, sum(requests), sum(input_tokens),
+    sum(output_tokens), sum(cache_write_tokens), sum(cache_write_1h_tokens), sum(cache_read_tokens), sum(amount), sum(provider_cost)
+FROM rollups_daily WHERE account_id = $1 GROUP BY 1, 2, 3, 4"""
 _FIGURES: Final = "UPDATE accounts SET n = $2, active_at = now(), charged = 1 WHERE id = $1"
 
 
@@ -72,7 +89,7 @@ async def _write(database_url: str, redis_url: str, *, account: int, shard: int,
         async with connection.transaction():
             await connection.execute(_WORKSPACES, account)
             await connection.execute(_EVENTS, account, shard, events, DAYS)
-            for statement in (_LINES, _ROLLUPS, _WORK, _HOUSE):
+            for statement in (_LINES, _ROLLUPS, _WORK, _HOUSE, _DAYS, _WORK_DAYS, _HOUSE_DAYS):
                 await connection.execute(statement, account)
             await connection.execute(_FIGURES, account, events)
         await connection.execute("VACUUM ANALYZE")

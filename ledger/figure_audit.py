@@ -32,10 +32,14 @@ async def check_rollups(connection: Connection, shard: int, *, postings: Mapping
         )
         difference = abs(int(row["amount"]) - int(row["rolled_amount"]))
         report.add(Fault.FIGURES_DIFFER, text, shard=shard, account=row["account_id"], difference=difference)
+    for query, what in (("audit_days", "usage"), ("audit_work_days", "work")):
+        for row in await connection.fetch(SQL[query], shard, FAULTS_SHOWN, timeout=LONG_READ_SECONDS_MAX):
+            text = f"account {row['account_id']}: its day of {row['day']:%Y-%m-%d} does not come to the {what} of its hours, by {row['difference']} microunits"
+            report.add(Fault.FIGURES_DIFFER, text, shard=shard, account=row["account_id"], difference=int(row["difference"]))
 
 
 async def check_house_hours(pool: Pool, *, report: Report) -> None:
-    """Compare the house's hours with the sums of its accounts', in one statement.
+    """Compare the house's hours with the sums of its accounts', and its days with its hours, in one statement each.
 
     Raises:
         JournalUnavailable: Postgres did not answer.
@@ -49,3 +53,8 @@ async def check_house_hours(pool: Pool, *, report: Report) -> None:
             f"for {row['amount']} microunits, its accounts' {row['rolled_requests']} for {row['rolled_amount']}"
         )
         report.add(Fault.FIGURES_DIFFER, text, difference=abs(int(row["amount"]) - int(row["rolled_amount"])))
+    async with journal_answers():
+        days = await pool.fetch(SQL["audit_house_days"], FAULTS_SHOWN, timeout=LONG_READ_SECONDS_MAX)
+    for row in days:
+        text = f"the house's day of {row['day']:%Y-%m-%d} does not come to its hours, by {row['difference']} microunits"
+        report.add(Fault.FIGURES_DIFFER, text, difference=int(row["difference"]))

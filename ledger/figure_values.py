@@ -1,23 +1,16 @@
-"""Values of the figures that pages show: periods, what was used and spent in them, and what the house earned. Pure.
+"""Values of the figures that pages show: what was used and spent, and what the house earned. Pure.
 
-All amounts are microunits, all counts whole numbers. Figures run with the journal by the hour (UTC), so that a page reads roll-ups
-and never the events themselves.
+All amounts are microunits, all counts whole numbers. Figures run with the journal by the hour and by the day (UTC), so that a page reads
+roll-ups and never the events themselves; `ledger.periods` says which of them.
 """
 
 from collections.abc import Iterable
 from dataclasses import dataclass, fields
-from datetime import UTC, datetime, timedelta
 from enum import StrEnum
-from functools import cached_property
 from typing import Final
-from zoneinfo import ZoneInfo
 
-PERIOD_DAYS_MAX: Final = 400
-HOURLY_DAYS_MAX: Final = 4  # up to here a chart has a bar an hour
 OTHER: Final = "*"  # the key of what a chart or table has no line of its own for
 GATEWAY: Final = "-"  # the key of what came through the gateway itself, where workspaces or task types are told apart: it names none
-_HOUR: Final = timedelta(hours=1)
-_DAY: Final = timedelta(days=1)
 
 
 class Dimension(StrEnum):
@@ -27,81 +20,6 @@ class Dimension(StrEnum):
     PROVIDER = "provider"
     WORKSPACE = "workspace"
     TASK_TYPE = "task_type"
-
-
-class Step(StrEnum):
-    """How long one bar of a chart is."""
-
-    HOUR = "hour"
-    DAY = "day"
-
-
-@dataclass(frozen=True, kw_only=True)
-class Period:
-    """From `since` on, before `until`, in steps of the clock of `zone` (an IANA name); see `period_between`."""
-
-    since: datetime
-    until: datetime
-    step: Step
-    zone: str
-
-    @cached_property
-    def buckets(self) -> tuple[datetime, ...]:
-        """The moments at which the bars begin, in UTC, oldest first: never empty. The first one may lie before `since`.
-
-        A day lasts from midnight to midnight in `zone`; where that is not on the hour, an hour belongs to the day in which it begins.
-        """
-        return tuple(self._buckets())
-
-    def _buckets(self) -> Iterable[datetime]:
-        if self.step is Step.HOUR:
-            begin = self.since
-            while begin < self.until:
-                yield begin
-                begin += _HOUR
-            return
-        zone = ZoneInfo(self.zone)
-        day = self.since.astimezone(zone).replace(hour=0, minute=0, fold=0)
-        while (begin := day.astimezone(UTC)) < self.until:
-            yield begin
-            day = (day.replace(tzinfo=None) + _DAY).replace(tzinfo=zone)
-
-
-def period_between(since: datetime, until: datetime, *, zone: str = "UTC", step: Step | None = None) -> Period:
-    """Return the period of whole hours around these two moments, in steps that suit its length unless `step` says which.
-
-    Raises:
-        ValueError: it is empty or longer than 400 days, a moment has no time zone, or `zone` is none that is known here; the text says which.
-    """
-    if since.tzinfo is None or until.tzinfo is None:
-        raise ValueError("a moment needs its time zone")
-    begin = since.astimezone(UTC).replace(minute=0, second=0, microsecond=0)
-    end = until.astimezone(UTC)
-    if end != (whole := end.replace(minute=0, second=0, microsecond=0)):
-        end = whole + _HOUR
-    if not begin < end:
-        raise ValueError("a period ends after it began")
-    if end - begin > timedelta(days=PERIOD_DAYS_MAX):
-        raise ValueError(f"a period is at most {PERIOD_DAYS_MAX} days long")
-    try:
-        ZoneInfo(zone)
-    except (ValueError, OSError, KeyError):
-        raise ValueError("this time zone is not known here") from None
-    chosen = step or (Step.HOUR if end - begin <= timedelta(days=HOURLY_DAYS_MAX) else Step.DAY)
-    return Period(since=begin, until=end, step=chosen, zone=zone)
-
-
-def period_back(length: timedelta, now: datetime, *, zone: str = "UTC") -> Period:
-    """Return the period of this length that ends with the present hour; one of days begins at midnight in `zone`.
-
-    Raises:
-        ValueError: as `period_between`.
-    """
-    end = now.astimezone(UTC).replace(minute=0, second=0, microsecond=0) + _HOUR
-    period = period_between(end - length, end, zone=zone)
-    if period.step is Step.HOUR:
-        return period
-    return period_between(period.buckets[1], end, zone=zone, step=Step.DAY)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -9,8 +9,9 @@ from datetime import UTC, datetime, timedelta
 from typing import Any, Final
 
 from ledger.entries import AccountId
-from ledger.figure_values import GATEWAY, OTHER, Burn, Counts, Dimension, ModelUsage, Period, Series, Share, WorkUsage, total_of
+from ledger.figure_values import GATEWAY, OTHER, Burn, Counts, Dimension, ModelUsage, Series, Share, WorkUsage, total_of
 from ledger.journal import COMMAND_SECONDS_MAX, Pool, journal_answers
+from ledger.periods import Period
 from ledger.queries import SQL
 
 SERIES_MAX: Final = 8  # lines of a chart; more colours cannot be told apart
@@ -28,7 +29,7 @@ async def spend_over_time(pool: Pool, account: AccountId, period: Period, *, by:
     """
     query = SQL["spend_over_time"] if by in (Dimension.MODEL, Dimension.PROVIDER) else SQL["work_over_time"]
     buckets = list(period.buckets)
-    rows = await _fetch(pool, query, account, period.since, period.until, buckets, series_max, by.value)
+    rows = await _fetch(pool, query, account, *period.bars.arrays, buckets, series_max, by.value)
     return series_of(rows, len(buckets))
 
 
@@ -44,7 +45,7 @@ async def spend_by(
         usages = await usage_by_model(pool, account, period)
     if by in (Dimension.MODEL, Dimension.PROVIDER):
         return _merged([_model_share(usage, by) for usage in usages], rows_max)
-    rows = await _fetch(pool, SQL["usage_by_work"], account, period.since, period.until, rows_max, by.value)
+    rows = await _fetch(pool, SQL["usage_by_work"], account, *period.whole.arrays, rows_max, by.value)
     gateway = [Share(key=GATEWAY, label="", counts=counts) for counts in _metered(usages)]
     return _merged([*gateway, *(_work_share(row, by) for row in rows)], rows_max)
 
@@ -54,7 +55,7 @@ async def usage_by_model(pool: Pool, account: AccountId, period: Period) -> list
 
     `metering.savings` says what its cached tokens saved. Reported models beyond those that are told apart are `OTHER` by name and provider.
     """
-    return [model_usage(row) for row in await _fetch(pool, SQL["usage_by_model"], account, period.since, period.until, MODELS_MAX)]
+    return [model_usage(row) for row in await _fetch(pool, SQL["usage_by_model"], account, *period.whole.arrays, MODELS_MAX)]
 
 
 async def work_breakdown(pool: Pool, account: AccountId, period: Period, *, rows_max: int = 50, usages: Sequence[ModelUsage] | None = None) -> list[WorkUsage]:
@@ -62,7 +63,7 @@ async def work_breakdown(pool: Pool, account: AccountId, period: Period, *, rows
 
     Lines beyond are put together in one with `task_type` and `workspace_id` `OTHER`, at the end. `usages` as in `spend_by`.
     """
-    rows = await _fetch(pool, SQL["usage_by_work"], account, period.since, period.until, min(rows_max, SHARES_MAX), "both")
+    rows = await _fetch(pool, SQL["usage_by_work"], account, *period.whole.arrays, min(rows_max, SHARES_MAX), "both")
     metered = _metered(await usage_by_model(pool, account, period) if usages is None else usages)
     lines = [WorkUsage(workspace_id=GATEWAY, workspace="", task_type=GATEWAY, through_gateway=True, counts=counts) for counts in metered]
     for row in rows:

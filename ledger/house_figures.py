@@ -6,9 +6,10 @@ Every function raises JournalUnavailable where Postgres does not answer.
 import json
 from typing import Final
 
-from ledger.figure_values import AccountUsage, HouseMoney, ModelUsage, Period, Series
+from ledger.figure_values import AccountUsage, HouseMoney, ModelUsage, Series
 from ledger.figures import MODELS_MAX, SERIES_MAX, counts_of, model_usage, series_of
 from ledger.journal import COMMAND_SECONDS_MAX, Pool, journal_answers
+from ledger.periods import Period
 from ledger.postings import DRAWINGS, EXTERNAL_USAGE, GRANTS, REVENUE, UNATTRIBUTED, VAULT
 from ledger.queries import SQL
 
@@ -44,7 +45,7 @@ async def house_usage(pool: Pool, period: Period) -> list[ModelUsage]:
     `counts.markup` of one that is not reported is what the house earned with it.
     """
     async with journal_answers():
-        rows = await pool.fetch(SQL["house_usage"], period.since, period.until, MODELS_MAX, timeout=COMMAND_SECONDS_MAX)
+        rows = await pool.fetch(SQL["house_usage"], *period.whole.arrays, MODELS_MAX, timeout=COMMAND_SECONDS_MAX)
     return [model_usage(row) for row in rows]
 
 
@@ -52,7 +53,7 @@ async def house_over_time(pool: Pool, period: Period, *, series_max: int = SERIE
     """Return what customers paid for served models in each bucket, by model as `ledger.figures.spend_over_time` does."""
     buckets = list(period.buckets)
     async with journal_answers():
-        rows = await pool.fetch(SQL["house_over_time"], period.since, period.until, buckets, series_max, timeout=COMMAND_SECONDS_MAX)
+        rows = await pool.fetch(SQL["house_over_time"], *period.bars.arrays, buckets, series_max, timeout=COMMAND_SECONDS_MAX)
     return series_of(rows, len(buckets))
 
 
@@ -60,7 +61,7 @@ async def earned_over_time(pool: Pool, period: Period) -> list[Series]:
     """Return three series, in each bucket: requests (key `requests`), what customers paid (`amount`), and the mark-up in it (`markup`)."""
     buckets = list(period.buckets)
     async with journal_answers():
-        rows = await pool.fetch(SQL["house_earnings"], period.since, period.until, buckets, timeout=COMMAND_SECONDS_MAX)
+        rows = await pool.fetch(SQL["house_earnings"], *period.bars.arrays, buckets, timeout=COMMAND_SECONDS_MAX)
     lines = {name: [0] * len(buckets) for name in ("requests", "amount", "markup")}
     for row in rows:
         for name, line in lines.items():
@@ -71,5 +72,5 @@ async def earned_over_time(pool: Pool, period: Period) -> list[Series]:
 async def dearest_accounts(pool: Pool, period: Period, *, rows_max: int = 20) -> list[AccountUsage]:
     """Return the accounts that spent most, at most `rows_max` (100). Looks at every account's roll-ups: for days, not for months."""
     async with journal_answers():
-        rows = await pool.fetch(SQL["dearest_accounts"], period.since, period.until, min(rows_max, ACCOUNTS_MAX), timeout=COMMAND_SECONDS_MAX)
+        rows = await pool.fetch(SQL["dearest_accounts"], *period.whole.arrays, min(rows_max, ACCOUNTS_MAX), timeout=COMMAND_SECONDS_MAX)
     return [AccountUsage(account_id=row["id"], public_id=row["public_id"], name=row["name"], counts=counts_of(row)) for row in rows]

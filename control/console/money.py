@@ -18,10 +18,11 @@ from control.reading import read_query
 from ledger.asides import SENTENCES
 from ledger.deposit_values import ChainStatus, VaultFigures
 from ledger.errors import AlreadyAssigned, InactiveAccount, UnknownAccount, UnknownDeposit
-from ledger.figure_values import Counts, HouseMoney, period_back, total_of
+from ledger.figure_values import Counts, HouseMoney, total_of
 from ledger.findings import Report
 from ledger.house_figures import house_money, house_usage
 from ledger.organisations import find_organisation
+from ledger.periods import period_back
 from ledger.reconcile import check_sums
 from telemetry.gauges import read_gauges
 

@@ -12,8 +12,9 @@ from control.dashboard.overview_range import buckets_of
 from control.web.charts import Line, bar_chart
 from control.web.filters import count
 from ledger.console_reads import AuditQuery, read_audit, search_accounts
-from ledger.figure_values import period_back, total_of
+from ledger.figure_values import total_of
 from ledger.house_figures import earned_over_time, house_usage
+from ledger.periods import period_back
 
 ACCOUNTS_SHOWN: Final = 5
 AUDIT_SHOWN: Final = 8

@@ -17,8 +17,9 @@ from control.web.filters import count, usdc
 from ledger.activity import read_house_activity, read_house_clients
 from ledger.activity_values import KEPT_DAYS, NO_MODEL, OTHER_MODEL, Activity, ClientSeen, Outcome, Tally
 from ledger.errors import BalanceUnavailable
-from ledger.figure_values import OTHER, Period, Series, total_of
+from ledger.figure_values import OTHER, Series, total_of
 from ledger.house_figures import dearest_accounts, earned_over_time, house_over_time, house_usage
+from ledger.periods import Period
 
 ACCOUNTS_SHOWN: Final = 20
 ACCOUNTS_DAYS_MAX: Final = timedelta(days=31)  # the dearest accounts are looked for in all roll-ups of the period

@@ -13,8 +13,9 @@ from control.web.filters import count, usdc
 from ledger.activity import read_activity
 from ledger.activity_values import KEPT_DAYS, Activity, Outcome, Tally
 from ledger.errors import BalanceUnavailable
-from ledger.figure_values import GATEWAY, OTHER, Burn, Counts, Dimension, ModelUsage, Period, Series, Share, WorkUsage, total_of
+from ledger.figure_values import GATEWAY, OTHER, Burn, Counts, Dimension, ModelUsage, Series, Share, WorkUsage, total_of
 from ledger.figures import burn, spend_by, spend_over_time, usage_by_model, work_breakdown
+from ledger.periods import Period
 from metering.savings import CachedTokens, cache_saving
 
 SHARES_MAX: Final = 12

@@ -8,7 +8,8 @@ from urllib.parse import urlencode
 from zoneinfo import ZoneInfo
 
 from control.web.charts import Bucket
-from ledger.figure_values import Dimension, Period, Step, period_back, period_between
+from ledger.figure_values import Dimension
+from ledger.periods import Period, Step, period_back, period_between
 
 RANGES: Final[Mapping[str, tuple[str, timedelta]]] = {
     "24h": ("24 hours", timedelta(hours=24)),

@@ -14,9 +14,10 @@ from control.middleware import take_time
 from control.web.rendering import render
 from ledger.changes import read_open_meta, wait_posted
 from ledger.errors import BalanceUnavailable, JournalUnavailable, NotPostedYet
-from ledger.figure_values import OTHER, ModelUsage, period_back
+from ledger.figure_values import OTHER, ModelUsage
 from ledger.figures import usage_by_model
 from ledger.money import format_usdc
+from ledger.periods import period_back
 from ledger.transaction_search import SEVERAL, FoundLine, FoundPage, export_statement, search_statement
 
 LINES_SHOWN: Final = 50

@@ -20,6 +20,11 @@ MODELS: Final = (
 )  # fmt: skip
 PLACES: Final = "$1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12"
 COLUMNS: Final = "shard, account_id, hour, provider, model, requests, input_tokens, output_tokens, cache_write_tokens, cache_read_tokens, amount, provider_cost"
+DAILY: Final = f"""
+INSERT INTO rollups_daily ({COLUMNS.replace("hour", "day")})
+SELECT shard, account_id, date_trunc('day', hour, 'UTC'), provider, model, {", ".join(f"sum({column})" for column in COLUMNS.split(", ")[5:])}
+FROM rollups_hourly WHERE account_id = $1 AND NOT reported GROUP BY 1, 2, 3, 4, 5
+ON CONFLICT (shard, account_id, day, provider, model, reported) DO UPDATE SET amount = excluded.amount, requests = excluded.requests"""
 UPSERT: Final = f"INSERT INTO rollups_hourly ({COLUMNS}) VALUES ({PLACES}) ON CONFLICT DO NOTHING"
 
 
@@ -46,6 +51,7 @@ def _run(appliance: Appliance, rows: list[tuple[object, ...]]) -> None:
         connection = await asyncpg.connect(postgres_url(appliance.home / SANDBOX_FOLDER))
         try:
             await connection.executemany(UPSERT, rows)
+            await connection.execute(DAILY, rows[0][1])
         finally:
             await connection.close()
 

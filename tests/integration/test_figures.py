@@ -9,13 +9,14 @@ import pytest
 
 from ledger import reported_rows
 from ledger.entries import UsageLine
-from ledger.figure_values import GATEWAY, OTHER, Dimension, Period, Step, period_between, total_of
+from ledger.figure_values import GATEWAY, OTHER, Dimension, total_of
 from ledger.figures import burn, spend_by, spend_over_time, usage_by_model, work_breakdown
 from ledger.findings import Fault
 from ledger.house_figures import dearest_accounts, earned_over_time, house_money, house_over_time, house_usage
 from ledger.journal import journal_transaction, lock_shards, read_figures
 from ledger.migrate import read_migrations
 from ledger.money import Microunits
+from ledger.periods import Period, Step, period_between
 from ledger.posting import Posting
 from ledger.rebuild import rebuild_shard
 from ledger.reconcile import verify
@@ -23,6 +24,9 @@ from ledger.tokens import new_request_id
 from ledger.workspaces import Workspaces
 from tests.fakes.books import Books, open_books, record_of
 from tests.fakes.reports import FLAG, Reporter, item, open_reporter
+
+HOURS = ("rollups_hourly", "work_hourly", "house_hourly")
+DAYS = ("rollups_daily", "work_daily", "house_daily")
 
 
 @pytest.fixture
@@ -45,6 +49,14 @@ async def tamper(books: Books, statement: str) -> None:
     async with books.pool.acquire() as connection, connection.transaction():
         await connection.execute("SET LOCAL session_replication_role = replica")
         await connection.execute(statement)
+
+
+async def add_up_days(books: Books) -> None:
+    """Make the days of the hours, as the migration does that brought them."""
+    [migration] = [each for each in read_migrations() if each.name == "0009_days.sql"]
+    async with books.pool.acquire() as connection, connection.transaction():
+        await connection.execute("DROP TABLE rollups_daily, work_daily, house_daily")
+        await connection.execute(migration.text)
 
 
 async def test_spending_is_told_apart_by_model_provider_workspace_and_task_type(books: Books) -> None:
@@ -128,7 +140,7 @@ async def test_buckets_follow_the_clock_of_a_zone_and_its_changes() -> None:
     assert (hours.step, len(hours.buckets), hours.buckets[0].hour) == (Step.HOUR, 24, 12)
     assert [bucket.hour for bucket in days.buckets] == [22, 22, 22, 23, 23, 23]  # midnight in Berlin, before and after the clocks change
     assert all(bucket.strftime("%H:%M") == "18:30" for bucket in half.buckets)
-    for since, until, zone in ((1, 1, "UTC"), (1, 0, "UTC"), (0, 500, "UTC"), (0, 1, "Nowhere/Atlantis"), (0, 1, "../etc/passwd"), (0, 1, "")):
+    for since, until, zone in ((1, 1, "UTC"), (1, 0, "UTC"), (0, 3800, "UTC"), (0, 1, "Nowhere/Atlantis"), (0, 1, "../etc/passwd"), (0, 1, "")):
         with pytest.raises(ValueError, match=r"period|zone"):
             period_between(datetime(2026, 1, 1, tzinfo=UTC) + timedelta(days=since), datetime(2026, 1, 1, tzinfo=UTC) + timedelta(days=until), zone=zone)
 
@@ -142,6 +154,7 @@ async def test_a_corrected_charge_is_taken_away_from_the_account_and_from_the_ho
     exact = replace(record_of(hold.request_id, 60), lines=(UsageLine(provider="anthropic", model="claude-sonnet-4-6", input_tokens=60),))
     await books.pool.execute("UPDATE rollups_hourly SET hour = hour - interval '3 hours'")
     await books.pool.execute("UPDATE house_hourly SET hour = hour - interval '3 hours'")
+    await add_up_days(books)
     await _adjust(books, new.account.shard, exact)
     period = the_day()
 
@@ -227,7 +240,7 @@ async def test_a_journal_that_was_restored_gets_its_figures_back_from_the_outbox
 
 
 async def _rows(books: Books) -> list[list[tuple[Any, ...]]]:
-    tables = ("rollups_hourly", "work_hourly", "house_hourly", "task_types", "reported_models")
+    tables = (*HOURS, *DAYS, "task_types", "reported_models")
     return [sorted(tuple(sorted(row.items())) for row in await books.pool.fetch(f"SELECT * FROM {table}")) for table in tables]
 
 
@@ -242,7 +255,7 @@ async def _forget(books: Books, shard: int) -> None:
         await connection.execute("DELETE FROM journal_keys WHERE shard = $1 AND seq > $2", shard, keep)
         await connection.execute("DELETE FROM journal WHERE shard = $1 AND seq > $2", shard, keep)
         await connection.execute("DELETE FROM statement WHERE kind IN ('usage', 'charge')")
-        for table in ("rollups_hourly", "work_hourly", "house_hourly", "task_types", "reported_models", "usage_events", "usage_months"):
+        for table in (*HOURS, *DAYS, "task_types", "reported_models", "usage_events", "usage_months"):
             await connection.execute(f"DELETE FROM {table}")
         await connection.execute("DELETE FROM house_balances WHERE account IN ('external:usage', 'provider:anthropic', 'revenue:markup')")
         await connection.execute("UPDATE accounts SET balance = 1000000, statement_balance = 1000000, n = 1, charged = 0 WHERE id = $1", account)
@@ -285,6 +298,10 @@ async def _lines(books: Books) -> list[tuple[str | None, str | None]]:
         ("DELETE FROM work_hourly", "its work comes to 0 events"),
         ("UPDATE house_hourly SET requests = requests + 1", "the house's hour"),
         ("UPDATE rollups_hourly SET provider_cost = provider_cost - 1 WHERE NOT reported AND requests > 0", "microunits for providers"),
+        ("UPDATE rollups_daily SET amount = amount + 7 WHERE reported", "does not come to the usage of its hours, by 7 microunits"),
+        ("DELETE FROM work_daily", "does not come to the work of its hours, by 100 microunits"),
+        ("UPDATE work_daily SET input_tokens = input_tokens + 1", "does not come to the work of its hours, by 0 microunits"),
+        ("UPDATE house_daily SET day = day - interval '1 day'", "the house's day"),
     ],
 )
 async def test_figures_that_were_tampered_with_are_found(books: Books, statement: str, said: str) -> None:
@@ -304,12 +321,14 @@ async def test_no_sum_of_others_counts_overflows(books: Books) -> None:
     reporter = await open_reporter(books, 1_000)
     await report(reporter, {"cost": 1, "input_tokens": 10**12})
     await books.drain()
-    await tamper(books, "UPDATE rollups_hourly SET input_tokens = 9223372036854775806")
-    await tamper(books, "UPDATE work_hourly SET input_tokens = 9223372036854775806")
-    await tamper(books, "UPDATE house_hourly SET input_tokens = 9223372036854775806")
+    for table in (*HOURS, *DAYS):
+        await tamper(books, f"UPDATE {table} SET input_tokens = 9223372036854775806")
 
     await report(reporter, {"cost": 1, "input_tokens": 10**12}, {"cost": 1, "input_tokens": 10**12})
     await books.drain()
 
     assert await books.pool.fetchval("SELECT input_tokens FROM work_hourly") == 2**63 - 1
+    assert await books.pool.fetchval("SELECT input_tokens FROM rollups_daily") == 2**63 - 1
     assert Microunits(await books.pool.fetchval("SELECT amount FROM house_hourly")) == 3
+    [usage] = await usage_by_model(books.pool, reporter.key.account, the_day())
+    assert (usage.counts.requests, usage.counts.input_tokens) == (3, 2**63 - 1)

@@ -154,3 +154,9 @@ def test_a_query_name_that_occurs_twice_is_refused() -> None:
     assert read_queries("-- name: a\nSELECT 1;\n\n-- name: b\nSELECT 2;\n") == {"a": "SELECT 1", "b": "SELECT 2"}
     with pytest.raises(ValueError, match="twice"):
         read_queries("-- name: a\nSELECT 1;\n-- name: a\nSELECT 2;\n")
+
+
+def test_what_queries_have_in_common_stands_once() -> None:
+    assert read_queries("-- name: a\nSELECT {{c}} FROM t;\n-- part: c   of t\nx, y;\n") == {"a": "SELECT x, y FROM t"}
+    with pytest.raises(ValueError, match="no part d"):
+        read_queries("-- name: a\nSELECT {{d}};\n-- part: c\nx;\n")
