@@ -15,10 +15,11 @@ TOKEN = f"l5_1ab2_{secrets.token_hex(32)}"
 
 
 @pytest.fixture(autouse=True)
-def _fresh_logging() -> Iterator[None]:
+def _fresh_logging(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     root, hook = logging.getLogger(), sys.excepthook
     handlers, level = list(root.handlers), root.level
     logs.configure_logs("info", "control")
+    monkeypatch.setattr(logs, "log", logs.get_log())  # the module's own would keep these settings for the tests that follow
     yield
     sys.excepthook = hook
     root.handlers[:] = handlers
@@ -184,7 +185,6 @@ def test_a_text_among_figures_is_read_as_it_was(text: str | None, capsys: pytest
 
 def test_figures_are_logged_also_where_no_lines_of_them_were_set_up(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
     monkeypatch.setattr(logs, "_figure_lines", None)
-    monkeypatch.setattr(logs, "log", logs.get_log())  # the module's own would keep this test's settings for good
 
     logs.log_figures("request_settled", '"charge": 330')
 
