@@ -10,7 +10,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from datetime import UTC, datetime, timedelta
 from typing import Any, Final
 
-from ledger.activity_values import CLIENTS_MAX, KEPT_DAYS, MODEL_LENGTH_MAX, MODELS_MAX, Activity, ClientSeen, HourTally, text_of
+from ledger.activity_values import CLIENTS_MAX, KEPT_DAYS, MODEL_LENGTH_MAX, MODELS_MAX, Activity, ClientSeen, text_of
 from ledger.balances import Balances
 from ledger.entries import HOUSE_SHARD, AccountId
 from ledger.errors import BalanceUnavailable
@@ -97,10 +97,14 @@ async def read_activity(balances: Balances, account: AccountId, shard: int, *, s
     first, last = since.astimezone(UTC).replace(minute=0, second=0, microsecond=0), until.astimezone(UTC)
     days = list(_days(max(first, datetime.now(UTC) - timedelta(days=KEPT_DAYS)), last))
     if not days:
-        return Activity(())
+        return Activity({})
     answers = await redis_pipeline(balances, [("HGETALL", f"{_prefix(shard, account)}{day:%Y%m%d}") for day in days])
-    entries = (entry for day, answer in zip(days, answers, strict=True) for entry in _hours(day, answer))
-    return Activity(tuple(sorted((each for each in entries if first <= each.hour < last), key=lambda each: (each.hour, each.model))))
+    hours: dict[datetime, dict[bytes, bytes]] = {}
+    for day, answer in zip(days, answers, strict=True):
+        for number, models in sorted(_hours(answer).items()):
+            if first <= (hour := day + timedelta(hours=int(number))) < last:
+                hours[hour] = models
+    return Activity(hours)
 
 
 async def read_clients(balances: Balances, account: AccountId, shard: int) -> list[ClientSeen]:
@@ -113,7 +117,7 @@ async def read_clients(balances: Balances, account: AccountId, shard: int) -> li
     seen = []
     for family, value in _pairs(await redis_command(balances, "HGETALL", f"{_prefix(shard, account)}clients")):
         count, last = value.split()
-        seen.append(ClientSeen(family=family, requests=int(count), last_seen=EPOCH + timedelta(milliseconds=int(last))))
+        seen.append(ClientSeen(family=family.decode(errors="replace"), requests=int(count), last_seen=EPOCH + timedelta(milliseconds=int(last))))
     return sorted((each for each in seen if each.last_seen >= oldest), key=lambda each: (each.last_seen, each.family), reverse=True)
 
 
@@ -146,14 +150,15 @@ def _days(first: datetime, last: datetime) -> Iterable[datetime]:
         day += timedelta(days=1)
 
 
-def _hours(day: datetime, answer: Any) -> Iterable[HourTally]:
-    hours = [day + timedelta(hours=hour) for hour in range(24)]
+def _hours(answer: Any) -> dict[bytes, dict[bytes, bytes]]:
+    """Return the models of each hour of a day, by the hour's two digits."""
+    hours: dict[bytes, dict[bytes, bytes]] = {}
     for field, value in _pairs(answer):
-        if field.startswith("h"):
-            yield HourTally(hour=hours[int(field[1:3])], model=field[3:], text=value)
+        if field.startswith(b"h"):
+            hours.setdefault(field[1:3], {})[field[3:]] = value
+    return hours
 
 
-def _pairs(answer: Any) -> Iterable[tuple[str, str]]:
+def _pairs(answer: Any) -> Iterable[tuple[bytes, bytes]]:
     """Return the fields of a hash, in whichever form the client gives them."""
-    pairs = answer.items() if isinstance(answer, Mapping) else zip(answer[::2], answer[1::2], strict=True)
-    return ((name.decode(errors="replace"), value.decode(errors="replace")) for name, value in pairs)
+    return answer.items() if isinstance(answer, Mapping) else zip(answer[::2], answer[1::2], strict=True)

@@ -5,11 +5,12 @@ bounds never change: what is stored for ninety days was written by them.
 """
 
 import re
-from collections.abc import Iterable, Sequence
+from bisect import bisect_right
+from collections import Counter
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from enum import IntEnum
-from functools import cached_property
 from string import ascii_letters
 from typing import Final, Self
 
@@ -41,7 +42,7 @@ LATENCY_PLACE: Final = len(Outcome)  # where the counters of whole answers' time
 FIRST_BYTE_PLACE: Final = LATENCY_PLACE + _BUCKETS
 SIZE: Final = FIRST_BYTE_PLACE + _BUCKETS
 _PLACES: Final = {letter: place for place, letter in enumerate(ascii_letters)}
-_ENTRY: Final = re.compile(r"([A-Za-z])(\d{1,15})")
+_ENTRY: Final = re.compile(r"[A-Za-z]\d{1,15}")
 
 
 @dataclass(frozen=True, slots=True)
@@ -108,28 +109,14 @@ class Tally:
     def from_text(cls, text: str) -> Self:
         """Read the text form, or several one behind the other: their sum. What is none of it is left out, for these are no books."""
         counters = [0] * len(ascii_letters)
-        for letter, count in _ENTRY.findall(text):
-            counters[_PLACES[letter]] += int(count)
+        for entry, often in Counter(_ENTRY.findall(text)).items():  # a month is thousands of entries, most of them alike
+            counters[_PLACES[entry[0]]] += int(entry[1:]) * often
         return cls(tuple(counters[:SIZE]))
 
 
 def text_of(counters: Sequence[int]) -> str:
     """Return the text form of counters: a letter for its place before each that is not 0."""
     return "".join(f"{letter}{count}" for letter, count in zip(ascii_letters, counters, strict=False) if count)
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class HourTally:
-    """One hour (UTC) of one model; `NO_MODEL` or `OTHER_MODEL` where it is not one of those that are told apart. `text` is its tally's."""
-
-    hour: datetime
-    model: str
-    text: str
-
-    @property
-    def tally(self) -> Tally:
-        """What was counted."""
-        return Tally.from_text(self.text)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -141,39 +128,43 @@ class ClientSeen:
     last_seen: datetime
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, slots=True)
 class Activity:
-    """What was seen in a period, oldest first. Never exact: what a worker had in memory when it was killed is lost."""
+    """What was seen in a period. Never exact: what a worker had in memory when it was killed is lost.
 
-    hours: tuple[HourTally, ...]
+    `hours` has each hour (UTC) in which something was seen, oldest first, and in it the text of each model's tally as it is kept; `NO_MODEL` or
+    `OTHER_MODEL` where it is not one of those that are told apart. Months are thousands of texts: they are put together first, and read once.
+    """
 
-    # Months are thousands of texts: they are put together first, and read once.
+    hours: Mapping[datetime, Mapping[bytes, bytes]]
 
-    @cached_property
+    @property
     def total(self) -> Tally:
         """All of it."""
-        return _sum(self.by_hour().values())
+        return _tally(text for models in self.hours.values() for text in models.values())
 
-    def by_hour(self) -> dict[datetime, Tally]:
-        """Return each hour in which something was seen, all models together."""
-        return self._by_hour
-
-    @cached_property
-    def _by_hour(self) -> dict[datetime, Tally]:
-        return _grouped((entry.hour, entry.text) for entry in self.hours)
+    def in_bars(self, starts: Sequence[datetime]) -> list[Tally]:
+        """Return what was seen from each of these moments to the next, oldest first, all models together; what is earlier counts to the first."""
+        bars: list[list[bytes]] = [[] for _ in starts]
+        for hour, models in self.hours.items():
+            bars[max(bisect_right(starts, hour), 1) - 1].extend(models.values())
+        return [_tally(texts) for texts in bars]
 
     def by_model(self) -> dict[str, Tally]:
         """Return each model, most asked first."""
-        return dict(sorted(_grouped((entry.model, entry.text) for entry in self.hours).items(), key=lambda item: -item[1].requests))
+        groups: dict[bytes, list[bytes]] = {}
+        for models in self.hours.values():
+            for model, text in models.items():
+                groups.setdefault(model, []).append(text)
+        tallies = {model.decode(errors="replace"): _tally(texts) for model, texts in groups.items()}
+        return dict(sorted(tallies.items(), key=lambda item: (-item[1].requests, item[0])))
 
 
-def _sum(tallies: Iterable[Tally]) -> Tally:
+def sum_of(tallies: Iterable[Tally]) -> Tally:
+    """Return all of them together."""
     counters = [each.counters for each in tallies]
     return Tally(tuple(map(sum, zip(*counters, strict=True)))) if counters else Tally()
 
 
-def _grouped[Key](texts: Iterable[tuple[Key, str]]) -> dict[Key, Tally]:
-    groups: dict[Key, list[str]] = {}
-    for key, text in texts:
-        groups.setdefault(key, []).append(text)
-    return {key: Tally.from_text("".join(group)) for key, group in groups.items()}
+def _tally(texts: Iterable[bytes]) -> Tally:
+    return Tally.from_text(b"".join(texts).decode(errors="replace"))

@@ -15,7 +15,7 @@ from control.dashboard.overview_range import RANGES, Chosen, buckets_of, read_ch
 from control.web.charts import TONES, Chart, Line, bar_chart
 from control.web.filters import count, usdc
 from ledger.activity import read_house_activity, read_house_clients
-from ledger.activity_values import KEPT_DAYS, NO_MODEL, OTHER_MODEL, Activity, ClientSeen, Outcome, Tally
+from ledger.activity_values import KEPT_DAYS, NO_MODEL, OTHER_MODEL, Activity, ClientSeen, Outcome, Tally, sum_of
 from ledger.errors import BalanceUnavailable
 from ledger.figure_values import OTHER, Series, total_of
 from ledger.house_figures import dearest_accounts, earned_over_time, house_over_time, house_usage
@@ -52,11 +52,12 @@ async def show_errors(request: Request) -> Response:
     operator = await enter(request)
     chosen = read_chosen(request.query_params, datetime.now(UTC))
     activity = await _activity(operator, chosen.period)
-    total = activity.total if activity is not None else Tally()
+    bars = activity.in_bars(chosen.period.buckets) if activity is not None else []
+    total = sum_of(bars)
     lines = await asyncio.to_thread(recent_faults, operator.context.settings.home / "logs")
     return shown(
         request, operator, "errors.html", title="Errors", here="/admin/errors", chosen=chosen, ranges=_ranges(), seen=activity is not None, total=total,
-        chart=_failure_chart(activity, chosen) if activity is not None else None, log=lines,
+        chart=_failure_chart(bars, chosen) if activity is not None else None, log=lines,
         failures=[(OUTCOMES[outcome], total.of(outcome)) for outcome in FAILURES],
         models=[(_model(name), tally) for name, tally in (activity.by_model() if activity is not None else {}).items() if tally.errors][:MODELS_SHOWN],
         health=await operator.context.monitor.look(), outcomes=Outcome,
@@ -79,17 +80,10 @@ async def _clients(operator: Operator) -> list[ClientSeen]:
         return []
 
 
-def _failure_chart(activity: Activity, chosen: Chosen) -> Chart:
+def _failure_chart(bars: Sequence[Tally], chosen: Chosen) -> Chart:
     """Return the failures of each bucket, by kind; kinds that did not occur are left out."""
-    starts = chosen.period.buckets
-    rows = {outcome: [0] * len(starts) for outcome in FAILURES}
-    place = 0
-    for hour, tally in sorted(activity.by_hour().items()):
-        while place + 1 < len(starts) and starts[place + 1] <= hour:
-            place += 1
-        for outcome, row in rows.items():
-            row[place] += tally.of(outcome)
-    lines = [Line(label=OUTCOMES[outcome], values=tuple(row), tone=str(tone)) for tone, (outcome, row) in enumerate(rows.items(), start=1) if any(row)]
+    rows = {outcome: tuple(tally.of(outcome) for tally in bars) for outcome in FAILURES}
+    lines = [Line(label=OUTCOMES[outcome], values=row, tone=str(tone)) for tone, (outcome, row) in enumerate(rows.items(), start=1) if any(row)]
     return bar_chart("failures", buckets_of(chosen.period), lines, title="Failed requests", write=count)
 
 

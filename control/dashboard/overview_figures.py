@@ -11,7 +11,7 @@ from control.dashboard.visitor import Visitor
 from control.web.charts import TONES, Bucket, Chart, Line, bar_chart
 from control.web.filters import count, usdc
 from ledger.activity import read_activity
-from ledger.activity_values import KEPT_DAYS, Activity, Outcome, Tally
+from ledger.activity_values import KEPT_DAYS, Outcome, Tally, sum_of
 from ledger.errors import BalanceUnavailable
 from ledger.figure_values import GATEWAY, OTHER, Burn, Counts, Dimension, ModelUsage, Series, Share, WorkUsage, total_of
 from ledger.figures import burn, spend_by, spend_over_time, usage_by_model, work_breakdown
@@ -142,24 +142,20 @@ async def _traffic(visitor: Visitor, period: Period, buckets: Sequence[Bucket], 
         seen = await read_activity(visitor.context.balances, visitor.account.id, visitor.account.shard, since=since, until=period.until)
     except BalanceUnavailable:
         return None
-    total = seen.total
+    bars = seen.in_bars(period.buckets)
+    total = sum_of(bars)
     return Traffic(
         total=total,
         failures=tuple((words, total.of(outcome)) for outcome, words in OUTCOMES.items() if total.of(outcome)),
-        chart=bar_chart("requests", buckets, _request_lines(seen, period), title="Requests through the gateway", write=count),
+        chart=bar_chart("requests", buckets, _request_lines(bars), title="Requests through the gateway", write=count),
         median_ms=total.latency.quantile_ms(50),
         slow_ms=total.latency.quantile_ms(95),
         first_byte_ms=total.first_byte.quantile_ms(50),
     )
 
 
-def _request_lines(seen: Activity, period: Period) -> list[Line]:
-    starts = period.buckets
-    well, failed = [0] * len(starts), [0] * len(starts)
-    place = 0
-    for hour, tally in sorted(seen.by_hour().items()):
-        while place + 1 < len(starts) and starts[place + 1] <= hour:
-            place += 1
-        well[place] += tally.requests - tally.errors
-        failed[place] += tally.errors
-    return [Line(label="answered", values=tuple(well), tone="1"), Line(label="failed", values=tuple(failed), tone="bad")]
+def _request_lines(bars: Sequence[Tally]) -> list[Line]:
+    return [
+        Line(label="answered", values=tuple(tally.requests - tally.errors for tally in bars), tone="1"),
+        Line(label="failed", values=tuple(tally.errors for tally in bars), tone="bad"),
+    ]

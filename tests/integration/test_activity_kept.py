@@ -6,7 +6,7 @@ from datetime import UTC, datetime, timedelta
 import pytest
 
 from ledger.activity import ENTRIES_MAX, HOUSE, read_activity, read_clients, read_house_activity, read_house_clients, record_activity
-from ledger.activity_values import CLIENTS_MAX, MODELS_MAX, OTHER_MODEL, SIZE, Outcome
+from ledger.activity_values import CLIENTS_MAX, MODELS_MAX, OTHER_MODEL, SIZE, Outcome, sum_of
 from ledger.balances import Balances, connect_redis
 from ledger.entries import HOUSE_SHARD, AccountId
 from ledger.errors import BalanceUnavailable
@@ -51,10 +51,12 @@ async def test_what_workers_saw_adds_up_by_hour_and_model_for_the_account_and_th
     house = await read_house_activity(balances, since=now - timedelta(days=3), until=now + timedelta(hours=1))
     clients, all_clients = await read_clients(balances, AccountId(ACCOUNT), SHARD), await read_house_clients(balances)
 
-    assert (account.total.requests, account.total.errors, short.total.requests) == (10, 4, 8)
+    total, [recent] = sum_of(account.in_bars([now])), short.in_bars([now])
+    assert (total.requests, total.errors, recent.requests) == (10, 4, 8)
     assert {model: tally.requests for model, tally in account.by_model().items()} == {"m": 8, "": 2}
-    assert [tally.requests for tally in account.by_hour().values()] == [2, 8]
-    assert (house.total.requests, house.total.of(Outcome.CLIENT_ERROR), house.by_model()["m"].requests) == (14, 2, 10)
+    assert [tally.requests for tally in account.in_bars([now - timedelta(days=3), now - timedelta(hours=20)])] == [2, 8]
+    everybody = sum_of(house.in_bars([now]))
+    assert (everybody.requests, everybody.of(Outcome.CLIENT_ERROR), house.by_model()["m"].requests) == (14, 2, 10)
     assert [(client.family, client.requests) for client in clients] == [("curl", 8)]
     assert [(client.family, client.requests) for client in all_clients] == [("codex", 2), ("curl", 8)]
     kept = await redis_command(balances, "TTL", f"l5:{{{SHARD}}}:act:{ACCOUNT}:clients")

@@ -5,7 +5,7 @@ from datetime import UTC, datetime
 import pytest
 
 from control.dashboard.overview_range import buckets_of, read_chosen
-from control.web.charts import Bucket, Line, bar_chart, line_chart, percent_of, round_up, share_bar
+from control.web.charts import Bucket, Line, bar_chart, percent_of, round_up, share_bar
 from control.web.filters import compact, duration, percent, signed_usdc_column, usdc, usdc_column
 from ledger.figure_values import Dimension
 
@@ -55,7 +55,7 @@ def test_a_chart_shows_what_it_is_given_and_escapes_what_others_wrote() -> None:
 
 def test_charts_of_nothing_are_drawn_too() -> None:
     assert "<svg" in bar_chart("none", [], [], title="nothing", write=str).drawing
-    assert "<svg" in line_chart("none", [Bucket(label="now", mark="now")], [Line(label="a", values=(0,))], title="nothing", write=str).drawing
+    assert "<svg" in bar_chart("none", [Bucket(label="now", mark="now")], [Line(label="a", values=(0,))], title="nothing", write=str).drawing
 
 
 def test_a_share_is_never_longer_than_the_whole() -> None:
