@@ -19,7 +19,7 @@ from mitmproxy.proxy.layers.http._base import HttpEvent
 
 from addons.conduct import Begun, BodyRefused, GoOn, Interrupt, Relayed
 from addons.connections import PIPELINED_BYTES_MAX, GatewayHttp1Server
-from addons.lane_heads import BODILESS, NotHere, write_response_head
+from addons.lane_heads import NotHere, ends_with_connection, write_response_head
 from addons.lane_provider import AnswerRead, ProviderSide
 from addons.light_objects import fork
 from addons.relay import Relay
@@ -160,7 +160,7 @@ class Lane(layer.Layer):
             self.stream.__dict__.clear()
         self.stream, self.goes_short = None, False
         self.stream_id += 2
-        return self._closes or _ends_with_connection(response)
+        return self._closes or ends_with_connection(response)
 
     def _begin(self, request: http.Request, length: int | None, *, closes: bool) -> Commands:
         self.begin_turn(length, closes=closes)
@@ -295,15 +295,7 @@ class Lane(layer.Layer):
             return
         self.stream = None
         self.stream_id += 2
-        if self._closes or self._head_sent is None or _ends_with_connection(self._head_sent):
+        if self._closes or self._head_sent is None or ends_with_connection(self._head_sent):
             yield commands.CloseConnection(self.context.client)
         elif self.buffer:
             yield from self._begin_requests()
-
-
-def _ends_with_connection(response: http.Response) -> bool:
-    """Tell whether the client learns by the connection's end that the answer is over, or is told that it will be closed."""
-    headers = response.headers
-    if headers.get("connection", "").lower() == "close":
-        return True
-    return "content-length" not in headers and "transfer-encoding" not in headers and response.status_code not in BODILESS

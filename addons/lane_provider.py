@@ -11,8 +11,9 @@ from mitmproxy.proxy.layers.http import GetHttpConnection, GetHttpConnectionComp
 from mitmproxy.proxy.layers.http import _events as http_events
 from mitmproxy.proxy.layers.http._base import HttpEvent
 
-from addons.driver import OpenProvider, ReleaseProvider
-from addons.lane_heads import AnswerReader, write_request
+from addons.answer_reading import AnswerReader
+from addons.client_connections import OpenProvider, ReleaseProvider
+from addons.lane_heads import write_request
 from addons.light_objects import LightServer
 from addons.request_reading import chunk
 

@@ -28,12 +28,12 @@ from addons.checked_headers import CheckedHeaders
 from addons.conduct import BODY, CONDUCT, BodyRefused, Conduct, Interrupt, Level5ExtendHook, Level5RepeatHook, Level5SettleHook, Relayed
 from addons.connections import plain_failure
 from addons.early_answers import EarlyAnswers, assert_response
+from addons.short_stream import ShortStream
 
 BUFFERED_ANSWER_BYTES_MAX = 4 * 1024 * 1024
-_SOMETHING = layer.Paused(commands.Command(), iter(()))  # type: ignore[arg-type]  # nothing comes of it
 
 
-class GatewayStream(EarlyAnswers):
+class GatewayStream(EarlyAnswers, ShortStream):
     """One request and its answer."""
 
     head_sent = False
@@ -64,37 +64,6 @@ class GatewayStream(EarlyAnswers):
         yield from self._filtered(super()._handle_event(event))
         if isinstance(event, RequestHeaders) and not event.end_stream and self.flow.response and self.client_state == self.state_consume_request_body:
             yield from self._filtered(self._answer_early())
-
-    # The short way, where hooks are called and nothing is an event (`short_way`)
-
-    @property
-    def is_waiting(self) -> bool:
-        """Whether a hook is awaited. What the stream is told meanwhile waits."""
-        return self._paused is not None
-
-    @property
-    def is_undisturbed(self) -> bool:
-        """Whether nothing waits."""
-        return not self._paused_event_queue
-
-    def wait(self) -> None:
-        """A hook is awaited."""
-        self._paused = _SOMETHING
-
-    def go_on(self) -> None:
-        """It has ended, and nothing has waited."""
-        self._paused = None
-
-    def wait_for(self, event: events.Event) -> None:
-        """Take up the long way at the hook that `event` leads to, which was called already."""
-        generator = self._handle_event(event)
-        self._paused = layer.Paused(next(generator), generator)
-
-    def awaited(self) -> events.HookCompleted:
-        """Return the event that ends this waiting."""
-        if self._paused is None or not isinstance(self._paused.command, commands.StartHook):
-            raise RuntimeError("no hook is awaited")
-        return events.HookCompleted(self._paused.command)
 
     # Requests
 

@@ -6,7 +6,8 @@ import gc
 import mitmproxy.http
 import pytest
 
-from addons.lane_heads import AnswerReader, NotHere, read_request_head
+from addons.answer_reading import AnswerReader
+from addons.lane_heads import NotHere, read_request_head
 from addons.request_reading import BadChunks, ChunkedBody, SizedBody
 from ledger.accounts import NewAccount
 from tests.fakes.gateway import Stage

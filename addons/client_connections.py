@@ -1,0 +1,238 @@
+# mypy: disable-error-code="no-untyped-call"
+# mitmproxy leaves parts of itself untyped.
+"""The connections of one client: its own, those that mitmproxy's layers open, and those that the worker keeps open and lends."""
+
+import asyncio
+import time
+from abc import abstractmethod
+from collections.abc import Callable
+from typing import Any, cast, override
+
+from mitmproxy.connection import Connection, ConnectionState, Server
+from mitmproxy.proxy import commands, events, server_hooks
+from mitmproxy.proxy.mode_servers import ProxyConnectionHandler
+from mitmproxy.proxy.server import ConnectionIO
+
+from addons.hook_table import HookTable
+from addons.light_objects import LightServer
+from addons.provider_pool import ProviderKey, ProviderPool
+from addons.wire import ClientReader, Wire
+
+
+class OpenProvider(commands.OpenConnection):
+    """Open a connection to a provider, or take one that the worker keeps open. TLS is the transport's affair, not a layer's."""
+
+
+class ReleaseProvider(commands.ConnectionCommand):
+    """A connection that `OpenProvider` gave is idle: keep it open for others."""
+
+
+class Connections(ProxyConnectionHandler):
+    """Holds connections; what arrives on them is told to `feed`."""
+
+    def __init__(self, master: Any, wire: Wire, options: Any, mode: Any) -> None:
+        self._outgoing: dict[Any, list[bytes]] = {}
+        self.hooks: HookTable = master.addons
+        self._short: Callable[[bytes], None] | None = None
+        self._pool: ProviderPool = master.pool
+        # What mitmproxy uses of a reader and of a writer, these have.
+        super().__init__(master, ClientReader(wire), wire.transport, options, mode)
+
+    @property
+    @abstractmethod
+    def is_at_work(self) -> bool:
+        """Whether the layers handle events at the moment, or are about to."""
+
+    @abstractmethod
+    def feed(self, event: events.Event) -> None:
+        """Give the layers an event."""
+
+    # Connections that mitmproxy's layers open
+
+    @override
+    async def handle_connection(self, connection: Connection) -> None:
+        reader: Any = self.transports[connection].reader
+
+        def lose() -> None:
+            io = self.transports.get(connection)
+            if io is not None and io.handler is not None:
+                io.handler.cancel("connection lost")
+
+        reader.listen(receive=self._client_receiver() if connection is self.client else self._feeder(connection), slowed=self._pace, lost=lose)
+        await super().handle_connection(connection)
+
+    def _feeder(self, connection: Connection) -> Callable[[bytes], None]:
+        return lambda data: self.feed(events.DataReceived(connection, data))
+
+    def _client_receiver(self) -> Callable[[bytes], None]:
+        """Return what hears of the client's bytes."""
+        feed, short = self._feeder(self.client), self._short
+        if short is None:
+            return feed
+
+        def receive(data: bytes) -> None:
+            if self.is_at_work:
+                feed(data)
+                return
+            self.timeout_watchdog.register_activity()
+            short(data)
+
+        return receive
+
+    def _pace(self) -> None:
+        """While one side does not take what we write, the others are not read: a slow reader must not fill our memory."""
+        wires = [reader.wire for io in self.transports.values() if (reader := cast("ClientReader | None", io.reader)) is not None]
+        slow = any(wire.is_slow for wire in wires)
+        for wire in wires:
+            if wire.transport.is_closing():
+                continue
+            if slow and not wire.is_slow:
+                wire.transport.pause_reading()
+            else:
+                wire.transport.resume_reading()
+
+    @override
+    async def open_connection(self, command: commands.OpenConnection) -> None:
+        connection, data = command.connection, server_hooks.ServerConnectionHookData(client=self.client, server=command.connection)
+        if connection.address is None:
+            self.feed(events.OpenConnectionCompleted(command, "no address"))
+            return
+        await self.handle_hook(server_hooks.ServerConnectHook(data))
+        if connection.error:
+            await self._fail_to_open(command, data, f"Connection killed: {connection.error}")
+            return
+        async with self.max_conns[connection.address]:
+            connection.timestamp_start = time.time()
+            try:
+                _, wire = await asyncio.get_running_loop().create_connection(Wire, *connection.address, local_addr=connection.sockname)
+            except (OSError, asyncio.CancelledError) as error:
+                connection.error = str(error) or "connection cancelled"
+                await self._fail_to_open(command, data, connection.error)
+                if isinstance(error, asyncio.CancelledError):
+                    raise
+                return
+            await self._use(command, data, wire)
+
+    async def _fail_to_open(self, command: commands.OpenConnection, data: server_hooks.ServerConnectionHookData, error: str) -> None:
+        await self.handle_hook(server_hooks.ServerConnectErrorHook(data))
+        self.feed(events.OpenConnectionCompleted(command, error))
+
+    async def _use(self, command: commands.OpenConnection, data: server_hooks.ServerConnectionHookData, wire: Wire) -> None:
+        connection = command.connection
+        self._attach(connection, wire, handler=asyncio.current_task())
+        await self.handle_hook(server_hooks.ServerConnectedHook(data))
+        self.feed(events.OpenConnectionCompleted(command, None))
+        try:
+            await self.handle_connection(connection)
+        finally:
+            connection.timestamp_end = time.time()
+            await self.handle_hook(server_hooks.ServerDisconnectedHook(data))
+
+    def _attach(self, connection: Connection, wire: Wire, *, handler: "asyncio.Task[None] | None") -> None:
+        connection.timestamp_start = connection.timestamp_start or time.time()
+        connection.state = ConnectionState.OPEN
+        connection.peername, connection.sockname = wire.transport.get_extra_info("peername"), wire.transport.get_extra_info("sockname")
+        self.transports[connection] = ConnectionIO(handler=handler, reader=cast("Any", ClientReader(wire)), writer=cast("Any", wire.transport))
+
+    # Connections that the worker keeps open between requests
+
+    def borrow(self, host: str, port: int, *, tls: bool) -> tuple[Server, Wire] | None:
+        """Lend a connection that the worker keeps open, if there is one."""
+        wire = self._pool.take(((host, port), tls))
+        if wire is None:
+            return None
+        connection = wire.lent_as
+        if not isinstance(connection, LightServer):
+            connection = wire.lent_as = LightServer(address=(host, port), tls=tls)
+        self._lend(connection, wire)
+        return connection, wire
+
+    def give_back(self, connection: Connection) -> None:
+        """A connection that was lent is idle."""
+        self._release_provider(connection)
+
+    def _open_provider(self, command: OpenProvider) -> None:
+        wire = self._pool.take(_key_of(command.connection))
+        if wire is not None:
+            self._lend(command.connection, wire)
+            self.feed(events.OpenConnectionCompleted(command, None))
+            return
+        task = asyncio.get_running_loop().create_task(self._dial_provider(command), name="provider connection")
+        self.transports[command.connection] = ConnectionIO(handler=task)
+
+    async def _dial_provider(self, command: OpenProvider) -> None:
+        connection, data = command.connection, server_hooks.ServerConnectionHookData(client=self.client, server=command.connection)
+        await self.handle_hook(server_hooks.ServerConnectHook(data))
+        connection.timestamp_start = time.time()
+        try:
+            if connection.error:
+                raise OSError(connection.error)
+            wire = await self._pool.dial(_key_of(connection))
+        except (OSError, asyncio.CancelledError) as error:
+            self.transports.pop(connection, None)
+            connection.error = str(error) or "connection cancelled"
+            await self._fail_to_open(command, data, connection.error)
+            if isinstance(error, asyncio.CancelledError):
+                raise
+            return
+        connection.timestamp_tls_setup = time.time()
+        await self.handle_hook(server_hooks.ServerConnectedHook(data))
+        self._lend(connection, wire)
+        self.feed(events.OpenConnectionCompleted(command, None))
+
+    def _lend(self, connection: Connection, wire: Wire) -> None:
+        self._attach(connection, wire, handler=None)
+        wire.listen(receive=self._receiver(connection), ended=lambda: self._provider_ended(connection), slowed=self._pace)
+
+    def _receiver(self, provider: Connection) -> Callable[[bytes], None]:
+        """Return what hears of a provider's bytes. Those in the middle of a stream go to the client by the shortest way."""
+        pass_on: Callable[[Connection, bytes], bytes | events.Event] | None = getattr(self.layer, "pass_on", None)
+        if pass_on is None:  # what goes to the client has to pass other layers, such as TLS
+            return self._feeder(provider)
+        client, watchdog = self.transports[self.client].writer, self.timeout_watchdog
+
+        def receive(data: bytes) -> None:
+            if self.is_at_work:
+                self.feed(events.DataReceived(provider, data))
+                return
+            passed = pass_on(provider, data)
+            if isinstance(passed, events.Event):
+                self.feed(passed)
+                return
+            watchdog.last_activity = time.time()
+            if passed and client is not None and not client.is_closing():
+                client.write(passed)
+
+        return receive
+
+    def _provider_ended(self, connection: Connection) -> None:
+        if connection in self.transports:
+            self._close_provider(connection)
+            self.feed(events.ConnectionClosed(connection))
+
+    def _take_back(self, connection: Connection) -> Wire:
+        """Return the wire of a connection that was lent; it is nobody's now."""
+        wire = cast("ClientReader", self.transports.pop(connection).reader).wire
+        connection.state = ConnectionState.CLOSED
+        self._outgoing.pop(wire.transport, None)
+        return wire
+
+    def _close_provider(self, connection: Connection) -> None:
+        self._take_back(connection).close()
+
+    def _release_provider(self, connection: Connection) -> None:
+        wire = self._take_back(connection)
+        if not wire.transport.is_closing():
+            wire.transport.resume_reading()  # it may have waited for our client
+        self._pool.give(_key_of(connection), wire)
+
+    @override
+    async def handle_hook(self, hook: commands.StartHook) -> None:
+        await self.hooks.handle_lifecycle(hook)
+        if isinstance(hook, server_hooks.ClientDisconnectedHook):
+            for connection in [connection for connection, io in self.transports.items() if io.handler is None and connection is not self.client]:
+                self._close_provider(connection)
+
+
+def _key_of(connection: Any) -> ProviderKey:
+    return connection.address, connection.tls
