@@ -7,9 +7,9 @@ VENV := .venv
 BIN := $(VENV)/bin
 UP_FLAGS ?= --sandbox
 # Twice as many as a small machine has cores: half of the time a test waits, for processes that start and for clocks. Files whose tests share an
-# appliance stay together, see tests/distribution.py.
+# appliance stay together, see tests/distribution.py; how they are run beside one another, tests/parallel.py.
 TEST_PROCESSES ?= 4
-PARALLEL = -n $(TEST_PROCESSES) --dist loadfile --no-loadscope-reorder
+PARALLEL = --processes $(TEST_PROCESSES)
 # Byte code is written whatever the environment says: the tests start hundreds of processes.
 PYTEST = env -u PYTHONDONTWRITEBYTECODE $(BIN)/python -m pytest -q
 TEST_FLAGS ?=
@@ -49,7 +49,7 @@ test-integration: $(VENV)/.project ## tests on a real Postgres, Valkey and gatew
 	$(PYTEST) $(PARALLEL) tests/integration tests/proxy tests/faults $(TEST_FLAGS)
 
 test-clients: $(VENV)/.project python-clients npm-clients ## the clients that `make test` leaves out: those of npm, coding agents among them, and slow ones
-	$(PYTEST) $(PARALLEL:loadfile=loadscope) -m clients tests/clients $(TEST_FLAGS)
+	$(PYTEST) $(PARALLEL) -m clients tests/clients $(TEST_FLAGS)
 
 python-clients: $(PYTHON_CLIENTS:%=$(CLIENTS)/%/.made)
 

@@ -6,7 +6,6 @@ import shutil
 import tempfile
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
 
 import asyncpg
 import pytest
@@ -15,9 +14,10 @@ import structlog
 from cli.embedded import EmbeddedPostgres, EmbeddedValkey, choose_service_user, own_folder, prepare_home
 from ledger.migrate import migrate
 from telemetry import logs
-from tests import distribution
 from tests.fakes.appliance import Appliance, appliance
 from tests.fakes.authorities import read_authorities_once
+
+pytest_plugins = ["tests.parallel"]
 
 # Whatever survives the run is of no use to anybody, so nothing waits for the disk; and hundreds of databases are not worth a vacuum.
 HASTY = ("-c", "fsync=off", "-c", "full_page_writes=off", "-c", "autovacuum=off")
@@ -27,16 +27,6 @@ PLAIN_LOGS = [*structlog.get_config()["processors"][:-1], structlog.dev.ConsoleR
 
 read_authorities_once()
 structlog.configure(processors=PLAIN_LOGS)
-
-
-@pytest.hookimpl(optionalhook=True)
-def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> object | None:
-    return distribution.make_scheduler(config, log)
-
-
-@pytest.hookimpl(trylast=True)
-def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    items[:] = [items[place] for place in distribution.longest_first([item.nodeid for item in items])]
 
 
 @pytest.fixture(autouse=True)

@@ -5,10 +5,6 @@ one, and so do those whose tests harm it and see it heal. These are begun first:
 """
 
 from collections.abc import Sequence
-from typing import Any
-
-import pytest
-from xdist.scheduler import LoadScopeScheduling
 
 HARMED = "the appliance that is harmed"
 SHARED = "the appliance that is shared"
@@ -38,19 +34,14 @@ def group_of(nodeid: str) -> str:
     return next((group for beginning, group in GROUPS.items() if file.startswith(beginning)), file)
 
 
-def longest_first(nodeids: Sequence[str]) -> list[int]:
-    """Return the places of the tests in the order in which they are to run: groups are whole, and the long ones come first."""
+def groups_of(nodeids: Sequence[str]) -> list[list[int]]:
+    """Return the places of the tests of each group, in the order in which the groups are to be begun. Files that make up one group alone are spread."""
+    found: dict[str, list[int]] = {}
+    for place, nodeid in enumerate(nodeids):
+        found.setdefault(group_of(nodeid), []).append(place)
+    if len(found) == 1:
+        found = {}
+        for place, nodeid in enumerate(nodeids):
+            found.setdefault(nodeid.partition("::")[0], []).append(place)
     ranks = {group: rank for rank, group in enumerate(FIRST)}
-    return sorted(range(len(nodeids)), key=lambda place: ranks.get(group_of(nodeids[place]), len(FIRST)))
-
-
-class Distribution(LoadScopeScheduling):
-    """Gives each process a group at a time."""
-
-    def _split_scope(self, nodeid: str) -> str:
-        return group_of(nodeid)
-
-
-def make_scheduler(config: pytest.Config, log: Any) -> Distribution | None:
-    """Return the distribution by groups where files were to stay together anyway."""
-    return Distribution(config, log) if config.getoption("dist") == "loadfile" else None
+    return [found[group] for group in sorted(found, key=lambda group: ranks.get(group, len(FIRST)))]

@@ -22,15 +22,7 @@ from tests.fakes.appliance import Appliance, appliance
 from tests.fakes.browser import Visits, running_browser
 from tests.fakes.oidc_provider import trusted_issuer
 
-HERE = Path(__file__).parent
 Look = Callable[[str | Page, str], Page]
-
-
-def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Keep these tests in one process: they share an appliance."""
-    for item in items:
-        if HERE in item.path.parents:
-            item.add_marker(pytest.mark.xdist_group("browser"))
 
 
 @pytest.fixture(scope="session")
