@@ -35,7 +35,8 @@ RESULTS: Final = Path(__file__).parent / "results"
 PORTS: Final = ("GATEWAY__PORT", "FORWARD__PORT", "CONTROL__PORT", "METRICS__PORT", "SANDBOX__PROVIDER_PORT", "SANDBOX__CHAIN_PORT", "SANDBOX__CHAIN_WS_PORT")
 ACCOUNT_PAGES: Final = (
     "", "?range=24h", "?range=30d", "?range=90d", "?range=90d&by=provider", "?range=90d&by=workspace", "?range=90d&by=task_type",
-    "?range=90d&zone=America/St_Johns", "/transactions", "/transactions?before=1000000", "/transactions?model=model-3", "/transactions?q=nothing-like-it",
+    "?range=90d&zone=America/St_Johns", "?range=90d&by=task_type&zone=America/St_Johns", "?range=custom&from={two_years_ago}&to={today}&by=task_type",
+    "/transactions", "/transactions?before=1000000", "/transactions?model=model-3", "/transactions?q=nothing-like-it",
     "/transactions?workspace=ws_bench7&type=DEBIT", "/transactions?from={middle}&to={middle}", "/transactions?q={request_id}", "/funds", "/connect", "/keys",
 )  # fmt: skip
 PUBLIC_PAGES: Final = ("/", "/pricing", "/dashboard")
@@ -200,8 +201,9 @@ def run(*, events: int, rounds: int, cpu_ms_max: float, write: bool) -> int:
         public_id = json.loads(level5(service, "accounts", "show", registered["deposit_code"], "--json"))["public_id"]
         busy, receipts = open_busy_account(service)
         console, idle = sign_in(service), idle_cost(service)
-        middle = time.strftime("%Y-%m-%d", time.gmtime(time.time() - 45 * 86_400))
-        words = {"middle": middle, "request_id": f"{max(1, events // 2):08x}-bec0-7000-8000-000000000000", "public_id": public_id}
+        back = {"middle": 45, "two_years_ago": 725, "today": 0}
+        days = {name: time.strftime("%Y-%m-%d", time.gmtime(time.time() - number * 86_400)) for name, number in back.items()}
+        words = {**days, "request_id": f"{max(1, events // 2):08x}-bec0-7000-8000-000000000000", "public_id": public_id}
         address = f"/dashboard/{registered['api_token']}"
         asked: list[tuple[str, str, dict[str, str]]] = [(f"/dashboard/…{page}", address + page.format(**words), {}) for page in ACCOUNT_PAGES]
         asked += [(f"/dashboard/…{page} ({kind})", f"/dashboard/{busy}{page}", {}) for page, kind in zip(receipts, ("charge", "report"), strict=True)]

@@ -99,13 +99,21 @@ async def _write(database_url: str, redis_url: str, *, account: int, shard: int,
     await _write_activity(redis_url, account=account, shard=shard)
 
 
+def _counters(number: int) -> list[int]:
+    """Return an hour unlike the one before."""
+    counters = [0] * SIZE
+    counters[Outcome.OK], counters[Outcome.CLIENT_ERROR] = 100 + number % 97, number % 5
+    for place in range(4, 20):
+        counters[SIZE - place] = number * place % 31
+    return counters
+
+
 async def _write_activity(redis_url: str, *, account: int, shard: int) -> None:
     redis = connect_redis(redis_url)
     balances, now = Balances(redis, instance=""), int(datetime.now(UTC).timestamp()) // 3600
-    counters = [0] * SIZE
-    counters[Outcome.OK], counters[Outcome.CLIENT_ERROR], counters[SIZE - 4], counters[SIZE - 18] = 120, 3, 120, 120
     try:
-        tallies = {(shard, account, now - back, f"model-{model}"): counters for back in range(DAYS * 24) for model in range(ACTIVITY_MODELS)}
+        hours = range(now - DAYS * 24 + 1, now + 1)
+        tallies = {(shard, account, hour, f"model-{model}"): _counters(hour * 7 + model) for hour in hours for model in range(ACTIVITY_MODELS)}
         await record_activity(balances, tallies, {(shard, account, "claude-code"): [120, now * 3_600_000]})
     finally:
         await redis.aclose()

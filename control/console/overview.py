@@ -8,8 +8,8 @@ from starlette.responses import Response
 
 from control.console.door import enter, shown
 from control.console.money import read_position
-from control.dashboard.overview_range import buckets_of
 from control.web.charts import Line, bar_chart
+from control.web.chosen_period import buckets_of
 from control.web.filters import count
 from ledger.console_reads import AuditQuery, read_audit, search_accounts
 from ledger.figure_values import total_of

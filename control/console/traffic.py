@@ -10,10 +10,10 @@ from starlette.responses import Response
 
 from control.console.door import Operator, enter, shown
 from control.console.recent_log import recent_faults
-from control.dashboard.overview_figures import OUTCOMES
-from control.dashboard.overview_range import RANGES, Chosen, buckets_of, read_chosen
 from control.web.charts import TONES, Chart, Line, bar_chart
+from control.web.chosen_period import RANGES, Chosen, buckets_of, read_chosen
 from control.web.filters import count, usdc
+from control.web.outcome_words import OUTCOMES
 from ledger.activity import read_house_activity, read_house_clients
 from ledger.activity_values import KEPT_DAYS, NO_MODEL, OTHER_MODEL, Activity, ClientSeen, Outcome, Tally, sum_of
 from ledger.errors import BalanceUnavailable

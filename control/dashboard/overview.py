@@ -9,9 +9,9 @@ from starlette.responses import PlainTextResponse, Response
 
 from control.accounts import find_lines
 from control.dashboard.overview_figures import Figures, read_figures
-from control.dashboard.overview_range import DIMENSIONS, RANGES, Chosen, read_chosen
 from control.dashboard.visitor import Visitor, visit, visit_without_journal
 from control.schemas import TransactionLine, TransactionsQuery
+from control.web.chosen_period import DIMENSIONS, RANGES, Chosen, read_chosen
 from control.web.rendering import render
 from ledger.errors import BalanceUnavailable, JournalUnavailable, NotPostedYet
 

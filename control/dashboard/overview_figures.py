@@ -6,12 +6,13 @@ from datetime import UTC, datetime, timedelta
 from typing import Final
 
 from control.context import ControlContext
-from control.dashboard.overview_range import Chosen, buckets_of
 from control.dashboard.visitor import Visitor
 from control.web.charts import TONES, Bucket, Chart, Line, bar_chart
+from control.web.chosen_period import Chosen, buckets_of
 from control.web.filters import count, usdc
+from control.web.outcome_words import OUTCOMES
 from ledger.activity import read_activity
-from ledger.activity_values import KEPT_DAYS, Outcome, Tally, sum_of
+from ledger.activity_values import KEPT_DAYS, Tally, sum_of
 from ledger.errors import BalanceUnavailable
 from ledger.figure_values import GATEWAY, OTHER, Burn, Counts, Dimension, ModelUsage, Series, Share, WorkUsage, total_of
 from ledger.figures import burn, spend_by, spend_over_time, usage_by_model, work_breakdown
@@ -25,15 +26,6 @@ WORDS: Final = {
     (Dimension.WORKSPACE, GATEWAY): "through the gateway",
     (Dimension.TASK_TYPE, ""): "no task type named",
     (Dimension.TASK_TYPE, GATEWAY): "through the gateway",
-}
-OUTCOMES: Final = {
-    Outcome.BALANCE: "Refused: balance too low",
-    Outcome.RATE_LIMITED: "Too many at once (429)",
-    Outcome.CLIENT_ERROR: "Request could not be served (4xx)",
-    Outcome.PROVIDER_ERROR: "Provider failed (5xx)",
-    Outcome.TIMEOUT: "Provider took too long",
-    Outcome.CUT: "Answer broke off",
-    Outcome.UNAVAILABLE: "Gateway could not (503)",
 }
 
 

@@ -4,8 +4,8 @@ from datetime import UTC, datetime
 
 import pytest
 
-from control.dashboard.overview_range import buckets_of, read_chosen
 from control.web.charts import Bucket, Line, bar_chart, percent_of, round_up, share_bar
+from control.web.chosen_period import buckets_of, read_chosen
 from control.web.filters import compact, duration, percent, signed_usdc_column, usdc, usdc_column
 from ledger.figure_values import Dimension
 
@@ -79,7 +79,7 @@ def test_a_period_has_bars_of_its_own_clock() -> None:
         {"range": "custom"},
         {"range": "custom", "from": "2026-02-30", "to": "2026-03-01"},
         {"range": "custom", "from": "2026-03-02", "to": "2026-03-01"},
-        {"range": "custom", "from": "2020-01-01", "to": "2026-03-01"},
+        {"range": "custom", "from": "2016-01-01", "to": "2026-03-01"},
         {"range": "custom", "from": "0001-01-01", "to": "9999-12-31"},
         {"range": "custom", "from": "2027-01-01", "to": "2027-01-02"},
         {"zone": "Mars/Phobos"},
@@ -99,3 +99,15 @@ def test_days_of_ones_own_choice_are_whole_and_the_last_one_is_in() -> None:
 
     assert not chosen.fault
     assert [bucket.label for bucket in buckets_of(chosen.period)][::9] == ["2026-11-01", "2026-11-10"]
+
+
+def test_years_of_ones_own_choice_have_bars_of_weeks_or_months_whose_words_say_so() -> None:
+    weeks = read_chosen({"range": "custom", "from": "2025-01-01", "to": "2026-11-22"}, NOW)
+    months = read_chosen({"range": "custom", "from": "2017-01-01", "to": "2026-11-22", "zone": "Asia/Tokyo"}, NOW)
+
+    assert (weeks.fault, months.fault) == ("", "")
+    assert [(bucket.label, bucket.mark) for bucket in buckets_of(weeks.period)][:2] == [
+        ("week of 2024-12-30", "30 Dec 2024"), ("week of 2025-01-06", "6 Jan 2025"),
+    ]  # fmt: skip
+    assert [(bucket.label, bucket.mark) for bucket in buckets_of(months.period)][:2] == [("2017-01", "Jan 2017"), ("2017-02", "Feb 2017")]
+    assert len(buckets_of(months.period)) == 119
