@@ -62,6 +62,26 @@ class OutboxLink(ShardLink):
         [rows] = await self._read_plain([("XRANGE", outbox_key(shard), f"({after}-0", "+", "COUNT", count)])
         return [_read_entry(identity, fields) for identity, fields in rows]
 
+    async def shards_overdue(self, epochs: Mapping[int, int]) -> list[int]:
+        """Return the shards that have a hold whose deadline has passed by Redis's own clock.
+
+        Raises:
+            BalanceUnavailable: Redis did not answer.
+        """
+        [(seconds, microseconds)] = await self._read_plain([("TIME",)])
+        now_ms = int(seconds) * 1000 + int(microseconds) // 1000
+        overdue = await self._read_plain([("ZCOUNT", f"{epoch_prefix(shard, epoch)}holds", "-inf", now_ms) for shard, epoch in epochs.items()])
+        return [shard for shard, count in zip(epochs, overdue, strict=True) if count]
+
+    async def await_entries(self, ends: Mapping[int, int], *, seconds_max: float) -> None:
+        """Wait until the outbox of one of the shards has an entry above its number in `ends`, `seconds_max` at most.
+
+        Raises:
+            BalanceUnavailable: Redis did not answer, or has a user for us who may not wait.
+        """
+        keys, numbers = [outbox_key(shard) for shard in ends], [f"{end}-0" for end in ends.values()]
+        await self._command("XREAD", "COUNT", 1, "BLOCK", int(seconds_max * 1000), "STREAMS", *keys, *numbers)
+
     async def mark_posted(self, shard: int, epoch: int, posted: int) -> None:
         """Tell the shard how far the journal has got with its outbox; the figure never falls.
 

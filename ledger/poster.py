@@ -24,6 +24,7 @@ from ledger.outbox_parts import ReadPace, in_parts
 from ledger.posting import Posting
 from ledger.queries import SQL
 from ledger.rebuild import JOURNAL_WENT_BACK, needs_rebuild, rebuild_shard, shards_by_activity
+from ledger.resting import ends_at_rest, pause, rest
 from ledger.watermarks import tail_matches
 from telemetry import metrics
 
@@ -107,24 +108,28 @@ class Poster:
         self._rebuild_slots = asyncio.Semaphore(REBUILDS_AT_ONCE)
         self._retry_at: dict[int, tuple[float, int]] = {}
         self._pace = ReadPace()
+        self._ends: dict[int, int] = {}  # where the outboxes end while there is nothing to do
 
     async def run(self, stop: asyncio.Event) -> None:
         """Post until `stop` is set; a store that is away is awaited with growing pauses."""
         failures = 0
         async with asyncio.TaskGroup() as group:
             while not stop.is_set():
+                self._ends = {}
                 try:
-                    pause = await self.turn(group)
+                    seconds = await self.turn(group)
                     failures = 0
                 except (JournalUnavailable, BalanceUnavailable, NotPostedYet) as error:
-                    pause = FAILURE_PAUSES[min(failures, len(FAILURE_PAUSES) - 1)]
+                    seconds = FAILURE_PAUSES[min(failures, len(FAILURE_PAUSES) - 1)]
                     failures += 1
                     await self._measure_blind()
-                    log.warning("poster_waits", reason=type(error).__name__, error=str(error), pause_seconds=pause)
+                    log.warning("poster_waits", reason=type(error).__name__, error=str(error), pause_seconds=seconds)
                 except LedgerError as error:
-                    pause = FAILURE_PAUSES[-1]
+                    seconds = FAILURE_PAUSES[-1]
                     log.critical("poster_refuses", reason=type(error).__name__, error=str(error))
-                await _wait(stop, pause)
+                await pause(stop, seconds)
+                if self._ends and not stop.is_set():
+                    await rest(self._balances, self._ends, stop)
 
     async def turn(self, group: asyncio.TaskGroup) -> float:
         """Look at every shard once and post what there is; return how long to pause."""
@@ -143,6 +148,7 @@ class Poster:
         await self._apply(positions, healthy)
         await self._housekeeping.round(positions, healthy)
         self._measure(positions, healthy, entries)
+        self._ends = ends_at_rest(positions, healthy)
         if posted == 0:
             return IDLE_PAUSE_SECONDS
         return BUSY_PAUSE_SECONDS if posted >= BUSY_ENTRIES_MIN else CALM_PAUSE_SECONDS
@@ -279,13 +285,6 @@ class Poster:
         metrics.outbox_depth.set(sum(max(0, meta.seq - positions[shard].posted_seq) for shard, meta in healthy.items()))
         oldest = min((page[0].at for page in entries.values()), default=None)
         metrics.poster_lag_seconds.set(0 if oldest is None else max(0, now_ms() - oldest) / 1000)
-
-
-async def _wait(stop: asyncio.Event, seconds: float) -> None:
-    try:
-        await asyncio.wait_for(stop.wait(), max(seconds, 0.001))
-    except TimeoutError:
-        return
 
 
 async def run_poster(pool: Pool, balances: Balances, *, retention_hours: int, stop: asyncio.Event) -> None:

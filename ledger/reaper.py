@@ -6,7 +6,6 @@ import time
 import structlog
 
 from ledger.balances import Balances
-from ledger.entries import SHARDS
 from ledger.errors import BalanceUnavailable, LedgerError, ShardClosed
 from telemetry import metrics
 
@@ -17,13 +16,14 @@ REST_SECONDS = 5.0
 
 
 async def reap(balances: Balances) -> int:
-    """Go round all shards once; return how many holds ended. Closed shards are passed over.
+    """End the holds whose deadline has passed, in all shards; return how many ended. Closed shards are passed over.
 
     Raises:
         BalanceUnavailable: Redis is away.
     """
     ended = 0
-    for shard in range(SHARDS):
+    metas = await balances.read_all_meta()  # closes the shards that are behind what this process has seen of them
+    for shard in await balances.shards_overdue({shard: meta.epoch for shard, meta in metas.items() if meta is not None}):
         try:
             expired = await balances.expire(shard)
         except ShardClosed:
@@ -48,7 +48,6 @@ async def reap_forever(balances: Balances, stop: asyncio.Event, *, rest_seconds:
             if present != server:
                 server, rest_until = present, time.monotonic() + rest_seconds
             if time.monotonic() >= rest_until:
-                await balances.read_all_meta()  # closes the shards that are behind what this process has seen of them
                 await reap(balances)
         except BalanceUnavailable as error:
             log.warning("reaper_waits", reason=str(error))
