@@ -5,9 +5,11 @@ from typing import Annotated
 
 import typer
 
+from cli.acts import COMMAND_LINE, note
 from cli.books import Books
 from cli.options import AccountName, AsJson, CommandFailed, ConfigFile, Home, Sandbox, as_plain, on_books, print_fields, print_json, print_table, settings_of
-from ledger.accounts import Account, Credit, Token
+from ledger.accounts import Account, Credit, NewAccount, Token
+from ledger.console_reads import owner_of
 from ledger.errors import TooManyTokens
 from ledger.money import format_usdc, parse_usdc
 from ledger.tokens import TokenScope
@@ -16,7 +18,6 @@ accounts_app = typer.Typer(help="Show, open, suspend and close accounts.", no_ar
 tokens_app = typer.Typer(help="Show, make and revoke the api_tokens of an account.", no_args_is_help=True)
 
 Reason = Annotated[str, typer.Option("--reason", help="Why; kept in the books.", show_default=False)]
-ACTOR = "operator"
 
 
 def read_amount(text: str) -> int:
@@ -89,7 +90,12 @@ def create(
     as_json: AsJson = False,
 ) -> None:
     """Open an account and print its api_token, which is shown this once."""
-    made = on_books(settings_of(home, config, sandbox=sandbox), lambda books: books.accounts.create(name=name, tier=tier))
+
+    async def work(books: Books) -> NewAccount:
+        await note(books, "account_create", name=name, tier=tier)
+        return await books.accounts.create(name=name, tier=tier)
+
+    made = on_books(settings_of(home, config, sandbox=sandbox), work)
     if as_json:
         print_json({**_account_fields(made.account), "api_token": made.api_token, "token_id": made.token_id})
         return
@@ -104,6 +110,7 @@ def _account_fields(account: Account) -> dict[str, object]:
 def _set_status(account: str, status: str, reason: str, *, home: Home, config: ConfigFile, sandbox: Sandbox, as_json: bool) -> None:
     async def work(books: Books) -> Account:
         found = await books.accounts.find(account)
+        await note(books, "account_status", account=found.public_id, before=found.status, status=status, reason=reason)
         await books.accounts.set_status(found, status, reason)
         return await books.accounts.find(str(found.id))
 
@@ -149,6 +156,7 @@ def set_tier(
 
     async def work(books: Books) -> Account:
         found = await books.accounts.find(account)
+        await note(books, "account_tier", account=found.public_id, before=found.tier, tier=tier, reason=reason)
         await books.accounts.set_tier(found, tier, reason)
         return await books.accounts.find(str(found.id))
 
@@ -175,6 +183,7 @@ def line(
 
     async def work(books: Books) -> Account:
         found = await books.accounts.find(account)
+        await note(books, "account_line", account=found.public_id, before=found.line, line=amount)
         await books.accounts.set_line(found, amount)
         return await books.accounts.find(str(found.id))
 
@@ -202,7 +211,8 @@ def credit(
 
     async def work(books: Books) -> tuple[Account, Credit]:
         found = await books.accounts.find(account)
-        return found, await books.accounts.credit(found, amount, reason=reason, actor=ACTOR, key=key)
+        await note(books, "account_credit", account=found.public_id, amount=amount, reason=reason, key=key)
+        return found, await books.accounts.credit(found, amount, reason=reason, actor=COMMAND_LINE, key=key)
 
     found, made = on_books(settings_of(home, config, sandbox=sandbox), work)
     if as_json:
@@ -231,6 +241,7 @@ def create_token(
 
     async def work(books: Books) -> tuple[str, str]:
         found = await books.accounts.find(account)
+        await note(books, "token_create", account=found.public_id, name=name, scope=scope.value)
         try:
             return await books.accounts.create_token(found, name, scope=scope)
         except (TooManyTokens, ValueError) as error:
@@ -270,7 +281,13 @@ def revoke_token(
     as_json: AsJson = False,
 ) -> None:
     """Refuse a token from now on."""
-    on_books(settings_of(home, config, sandbox=sandbox), lambda books: books.accounts.revoke_token(token))
+
+    async def work(books: Books) -> None:
+        if owner := await owner_of(books.pool, token):
+            await note(books, "token_revoke", account=owner, token=token)
+        await books.accounts.revoke_token(token)
+
+    on_books(settings_of(home, config, sandbox=sandbox), work)
     if as_json:
         print_json({"token_id": token, "status": "revoked"})
     else:

@@ -1,12 +1,12 @@
 """`level5 admin …`: one-time links into the operator's console, and the sessions that are open there."""
 
-import getpass
 from datetime import datetime
 from typing import Annotated
 from urllib.parse import urlsplit
 
 import typer
 
+from cli.acts import COMMAND_LINE, typed_by, user_name
 from cli.books import Books
 from cli.options import AsJson, CommandFailed, ConfigFile, Home, Sandbox, on_books, print_json, print_table, settings_of
 from config.sections import is_loopback_host
@@ -14,8 +14,6 @@ from config.settings import Settings, reachable_host
 from ledger.console_sessions import LINK_NAME_LENGTH_MAX, ConsoleSession, ConsoleSessions
 
 admin_app = typer.Typer(help="Sign in to the operator's console, and see or end its sessions.", no_args_is_help=True)
-
-BY = "command line"
 
 
 @admin_app.command("login")
@@ -31,7 +29,7 @@ def login(
     seconds = settings.admin.link_minutes * 60
 
     async def work(books: Books) -> tuple[str, datetime]:
-        return await ConsoleSessions(books.pool).make_link(who, seconds=seconds, detail={"by": BY, "user": user_name()})
+        return await ConsoleSessions(books.pool).make_link(who, seconds=seconds, detail={"by": COMMAND_LINE, **typed_by()})
 
     secret, expires_at = on_books(settings, work)
     address = f"{console_origin(settings)}/admin/link/{secret}"
@@ -64,7 +62,7 @@ def logout(home: Home = None, config: ConfigFile = None, sandbox: Sandbox = None
     """Sign everybody out of the console, and spend all links that were not used."""
 
     async def work(books: Books) -> None:
-        await ConsoleSessions(books.pool).end_everybodys(by=BY, detail={"user": user_name()})
+        await ConsoleSessions(books.pool).end_everybodys(by=COMMAND_LINE, detail=typed_by())
 
     on_books(settings_of(home, config, sandbox=sandbox), work)
     if as_json:
@@ -89,14 +87,6 @@ def console_origin(settings: Settings) -> str:
         f"the console is not shown at {settings.origin}, which is not encrypted: set LEVEL5_PUBLIC_URL to an https:// address, "
         "or LEVEL5_CONTROL__HOST to 127.0.0.1 and open it through a tunnel"
     )
-
-
-def user_name() -> str:
-    """Return who types this command, as far as the machine tells."""
-    try:
-        return getpass.getuser()[:LINK_NAME_LENGTH_MAX]
-    except (OSError, KeyError):
-        return "operator"
 
 
 def checked_who(name: str) -> str:

@@ -6,6 +6,7 @@ from typing import Annotated
 
 import typer
 
+from cli.acts import note
 from cli.books import Books, database_url
 from cli.options import AsJson, CommandFailed, ConfigFile, Home, Sandbox, on_books, print_json, settings_of
 from config.rate_card import price_from_body
@@ -68,6 +69,7 @@ def rebuild(
     """Write one shard of Redis anew from the journal. The poster does it by itself whenever nothing would be lost."""
 
     async def work(books: Books) -> bool:
+        await note(books, "shard_rebuild", shard=shard, accept_loss=accept_loss)
         try:
             return await rebuild_shard(books.pool, books.balances, shard, reason="operator", accept_loss=accept_loss)
         except BrokenInvariant as error:

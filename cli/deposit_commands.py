@@ -5,7 +5,8 @@ from typing import Annotated, Literal
 
 import typer
 
-from cli.account_commands import ACTOR, Reason
+from cli.account_commands import Reason
+from cli.acts import COMMAND_LINE, note
 from cli.books import Books
 from cli.options import AccountName, AsJson, CommandFailed, ConfigFile, Home, Sandbox, as_plain, on_books, print_fields, print_json, print_table, settings_of
 from ledger.accounts import Account, Credit
@@ -104,8 +105,9 @@ def assign(
     async def work(books: Books) -> tuple[Deposit, Account, Credit]:
         deposits = Deposits(books.pool, books.balances)
         deposit, found = await deposits.find(signature), await books.accounts.find(account)
+        await note(books, "deposit_assign", account=found.public_id, signature=signature, amount=deposit.amount, reason=reason)
         try:
-            made = await deposits.assign(deposit, found, actor=ACTOR, reason=reason)
+            made = await deposits.assign(deposit, found, actor=COMMAND_LINE, reason=reason)
         except InactiveAccount as error:
             raise CommandFailed(f"account {found.id} is {error}; nothing was credited") from error
         except ValueError as error:
@@ -132,7 +134,8 @@ def rescan(home: Home = None, config: ConfigFile = None, sandbox: Sandbox = None
     async def work(books: Books) -> Vault:
         deposits = Deposits(books.pool, books.balances)
         vault = await _vault(deposits)
-        await deposits.rewind(vault)
+        await note(books, "vault_rescan", vault=vault.address)
+        await deposits.rewind(vault, actor=COMMAND_LINE)
         return vault
 
     vault = on_books(settings_of(home, config, sandbox=sandbox), work)
@@ -150,7 +153,8 @@ def resume(home: Home = None, config: ConfigFile = None, sandbox: Sandbox = None
         deposits = Deposits(books.pool, books.balances)
         await _vault(deposits)
         reason = await deposits.stopped()
-        await deposits.resume_crediting(actor=ACTOR)
+        await note(books, "crediting_resume", stopped=reason)
+        await deposits.resume_crediting(actor=COMMAND_LINE)
         return reason
 
     reason = on_books(settings_of(home, config, sandbox=sandbox), work)

@@ -5,9 +5,11 @@ from typing import Annotated
 
 import typer
 
+from cli.acts import note
 from cli.books import Books
 from cli.options import AsJson, CommandFailed, ConfigFile, Home, Sandbox, on_books, print_fields, print_json, print_table, settings_of
 from ledger.account_values import Account
+from ledger.console_reads import owner_of
 from ledger.errors import UnknownKey
 from ledger.ingest_values import KeyRow, NewKey
 from ledger.keys import Keys
@@ -43,6 +45,7 @@ def create(
 
     async def work(books: Books) -> tuple[Account, NewKey]:
         account = await organisation_of(books, org)
+        await note(books, "ingest_key_create", account=account.public_id, name=name)
         try:
             return account, await Keys(books.pool, books.balances).create(account, name)
         except ValueError as error:
@@ -92,6 +95,9 @@ def revoke(
 
     async def work(books: Books) -> None:
         account = None if org is None else await find_organisation(books.pool, books.accounts, org)
+        owner = await owner_of(books.pool, key)
+        if owner and (account is None or account.public_id == owner):
+            await note(books, "ingest_key_revoke", account=owner, key=key)
         try:
             await Keys(books.pool, books.balances).revoke(key, account)
         except UnknownKey:

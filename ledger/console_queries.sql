@@ -59,6 +59,10 @@ ORDER BY id DESC LIMIT $6;
 -- name: audit_of_account
 SELECT id, at, actor, action, detail FROM audit WHERE detail ? 'account' AND detail ->> 'account' = $1 ORDER BY id DESC LIMIT $2;
 
+-- name: owner_of
+SELECT public_id FROM accounts
+WHERE id = (SELECT account_id FROM tokens WHERE token_id = $1 UNION ALL SELECT account_id FROM ingest_keys WHERE key_id = $1 LIMIT 1);
+
 -- name: list_rate_cards
 SELECT hash, loaded_at FROM rate_cards WHERE ($1::timestamptz IS NULL OR loaded_at < $1) ORDER BY loaded_at DESC, hash LIMIT $2;
 

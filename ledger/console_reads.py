@@ -138,6 +138,13 @@ async def audit_of_account(pool: Pool, public_id: str, *, limit: int = 20) -> li
     return [_line(row) for row in rows]
 
 
+async def owner_of(pool: Pool, identifier: str) -> str | None:
+    """Return whose an api_token or ingest key is, by its id; None where there is none."""
+    async with journal_answers():
+        public_id: str | None = await pool.fetchval(SQL["owner_of"], identifier, timeout=COMMAND_SECONDS_MAX)
+    return public_id
+
+
 async def rate_cards(pool: Pool, *, before: datetime | None = None, limit: int = 20) -> list[CardRow]:
     """Return the rate cards that were ever in force, the latest first."""
     async with journal_answers():

@@ -53,7 +53,7 @@ class VaultOpening(VaultLink):
             row = await self._pool.fetchrow(SQL["read_vault"])
         return None if row is None else Vault(**{name: row[name] for name in _PINNED})
 
-    async def rewind(self, vault: Vault) -> None:
+    async def rewind(self, vault: Vault, *, actor: str = "operator") -> None:
         """Forget how far the chain was read: the watcher reads it again from the start, and finds again what is recorded.
 
         Where only what came after the opening was read, it begins there.
@@ -65,7 +65,7 @@ class VaultOpening(VaultLink):
             if await connection.fetchrow(SQL["lock_vault"], vault.genesis, vault.address) is None:
                 raise NoVault(f"vault {vault.address} was never opened in these books")
             await connection.execute(SQL["rewind_vault"], vault.genesis, vault.address)
-            await insert_audit(connection, actor="operator", action="vault_rewound", detail={"vault": vault.address})
+            await insert_audit(connection, actor=actor, action="vault_rewound", detail={"vault": vault.address})
 
 
 async def _pin_chain(connection: Connection, genesis: str, hot: Identity | None) -> Identity:

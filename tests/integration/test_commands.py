@@ -2,12 +2,16 @@
 
 import json
 import os
+import pwd
 from pathlib import Path
 
 import httpx
 import pytest
 import redis
 
+from cli.options import on_books, settings_of
+from ledger.console_reads import AuditLine, audit_of_account
+from ledger.errors import JournalUnavailable
 from tests.fakes.appliance import Appliance, appliance
 from tests.fakes.terminal import Terminal
 
@@ -195,6 +199,55 @@ def test_a_shard_is_rebuilt_when_told_to(terminal: Terminal, running: Appliance)
 
     assert running.balance(account)["usdc_balance"] == 1_000_000
     assert terminal.ask("verify")["whole"] is True
+
+
+def lines_of(public_id: str) -> list[AuditLine]:
+    """Return what the audit has of an account, the oldest first."""
+    lines = on_books(settings_of(None, None, sandbox=None), lambda books: audit_of_account(books.pool, public_id))
+    return lines[::-1]
+
+
+def test_what_is_done_by_command_is_noted_with_who_typed_it_before_it_is_done(terminal: Terminal, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("LOGNAME", "somebody-else")
+    monkeypatch.setenv("SUDO_USER", "ada")
+    made = terminal.ask("accounts", "create", "--name", "noted")
+    name, public_id = made["deposit_code"], made["public_id"]
+    terminal.ask("credit", name, "2", "--reason", "wire", "--key", f"noted-{made['id']}")
+    terminal.ask("accounts", "suspend", name, "--reason", "odd traffic")
+    terminal.ask("accounts", "resume", name, "--reason", "explained")
+    terminal.ask("accounts", "tier", name, "pro", "--reason", "bought")
+    terminal.ask("accounts", "line", name, "1.50")
+    token = terminal.ask("tokens", "create", name, "--name", "ci", "--read-only")
+    terminal.ask("tokens", "revoke", token["token_id"])
+    key = terminal.ask("keys", "create", "--org", public_id, "--name", "agent")
+    terminal.ask("keys", "revoke", key["id"])
+    terminal.ask("accounts", "close", name, "--reason", "gone")
+
+    lines = lines_of(public_id)
+    assert [line.action for line in lines] == [
+        "account_credit", "account_status", "account_status", "account_tier", "account_line", "token_create", "token_revoke", "ingest_key_create",
+        "ingest_key_revoke", "account_status",
+    ]  # fmt: skip
+    assert {(line.actor, line.detail["user"], line.detail["sudo_user"]) for line in lines} == {("command line", pwd.getpwuid(os.getuid()).pw_name, "ada")}
+    assert (lines[0].detail["amount"], lines[0].detail["reason"], lines[0].detail["key"]) == (2_000_000, "wire", f"noted-{made['id']}")
+    assert [(line.detail["before"], line.detail["status"]) for line in (lines[1], lines[2], lines[-1])] == [
+        ("active", "suspended"), ("suspended", "active"), ("active", "closed"),
+    ]  # fmt: skip
+    assert not [line for line in lines if token["api_token"] in str(line.detail) or key["secret"] in str(line.detail)]
+
+
+def test_what_cannot_be_noted_is_not_done(terminal: Terminal, monkeypatch: pytest.MonkeyPatch) -> None:
+    made = terminal.ask("accounts", "create")
+
+    async def fail(*_: object, **__: object) -> None:
+        raise JournalUnavailable("the audit cannot be written")
+
+    with monkeypatch.context() as broken:
+        broken.setattr("cli.acts.note_action", fail)
+        said = terminal.failure("credit", made["deposit_code"], "1", "--reason", "wire")
+
+    assert "the audit cannot be written" in said
+    assert terminal.ask("accounts", "show", made["deposit_code"])["balance"] == 0
 
 
 def test_every_command_has_help(terminal: Terminal) -> None:

@@ -147,7 +147,7 @@ def test_where_crediting_is_stopped_a_decision_waits_until_it_is_resumed(termina
         return actor
 
     assert chain.do(credit) == 1
-    assert chain.do(who_resumed) == "operator"
+    assert chain.do(who_resumed) == "command line"
     assert terminal.ask("accounts", "show", code)["balance"] == 3_500_000
     assert terminal.run("deposits", "resume") == "crediting was not stopped\n"
 
