@@ -15,9 +15,11 @@ class Background:
     def __init__(self) -> None:
         self._tasks: set[asyncio.Task[None]] = set()
 
-    def start(self, work: Coroutine[Any, Any, None], *, name: str) -> "asyncio.Task[None]":
-        """Run `work`; what it raises is logged."""
-        task = asyncio.get_running_loop().create_task(self._guard(work, name), name=name)
+    def start(self, work: Coroutine[Any, Any, None], *, name: str, at_once: bool = False) -> "asyncio.Task[None]":
+        """Run `work`, from the loop's next turn on or as far as it gets at once; what it raises is logged."""
+        task = asyncio.Task(self._guard(work, name), loop=asyncio.get_running_loop(), name=name, eager_start=at_once)
+        if task.done():
+            return task
         self._tasks.add(task)
         task.add_done_callback(self._tasks.discard)
         if len(self._tasks) > TASKS_MAX:

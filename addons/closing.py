@@ -18,7 +18,7 @@ def close(exchange: Exchange) -> None:
         return
     exchange.closed = True
     if exchange.watch is not None:
-        exchange.watch.stop()
+        exchange.watch.close()
     exchange.stream = exchange.watch = None  # they hold it in turn; let go, none of them needs the garbage collector
     if exchange.kind is Kind.CONTROL:
         return

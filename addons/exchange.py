@@ -30,8 +30,6 @@ from metering.rates import Rate
 from metering.requests import MeteredRequest
 
 CONNECT, FIRST_BYTE, STALL, READ_ON_OVER, STOPPED = "connect", "first_byte", "stall", "read_on_over", "stopped"
-
-
 SMALL_BODY_BYTES_MAX = 64 * 1024
 
 
@@ -82,15 +80,29 @@ class Exchange:
     settlement: Settlement | None = None
     doubts: tuple[str, ...] = ()
     tail = b""
-    closed = False
+    closed = is_ended = False
+    _ended: asyncio.Event | None = None
 
     def __init__(self, *, request_id: RequestId, client_id: str, head: HeadFacts, budget: BodyBudget, settings: GatewaySettings) -> None:
         self.request_id, self.client_id, self.head = request_id, client_id, head
         self._budget, self._settings, self._body_bytes = budget, settings, 0
         self.patience: Patience = settings
         self.started, self.started_at = time.monotonic(), time.time_ns() // 1_000_000
-        self.ended = asyncio.Event()
         self.extension_needed: Callable[[], bool] = _never
+
+    @property
+    def ended(self) -> asyncio.Event:
+        """Set once the ending is in the books. Made for who waits for it: most requests need none."""
+        self._ended = self._ended or asyncio.Event()
+        if self.is_ended:
+            self._ended.set()
+        return self._ended
+
+    def conclude(self) -> None:
+        """The ending is in the books, or has failed: whoever waits goes on."""
+        self.is_ended = True
+        if self._ended is not None:
+            self._ended.set()
 
     # The request
 

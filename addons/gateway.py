@@ -235,7 +235,9 @@ class Gateway:
 
     async def _end_briefly(self, exchange: Exchange) -> None:
         if exchange.ending is None:
-            self._background.start(self.end(exchange), name="end")
+            self._background.start(self.end(exchange), name="end", at_once=True)
+        if exchange.is_ended:
+            return
         try:
             await asyncio.wait_for(exchange.ended.wait(), SETTLE_SECONDS_MAX)
         except TimeoutError:

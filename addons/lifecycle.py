@@ -92,7 +92,7 @@ class Lifecycle:
             if exchange.watch is not None:
                 exchange.watch.stop()
             exchange.body_gone()
-            exchange.ended.set()
+            exchange.conclude()
 
     async def _end_hold(self, exchange: Exchange) -> None:
         hold = exchange.hold

@@ -116,7 +116,7 @@ class Links:
         self._background.start(self._sweep(left), name="sweep")
 
     async def _wait(self, exchanges: list[Exchange], seconds: float) -> None:
-        waits = [asyncio.ensure_future(exchange.ended.wait()) for exchange in exchanges if not exchange.ended.is_set()]
+        waits = [asyncio.ensure_future(exchange.ended.wait()) for exchange in exchanges if not exchange.is_ended]
         if waits:
             _, pending = await asyncio.wait(waits, timeout=seconds)
             for waiting in pending:
