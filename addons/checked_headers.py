@@ -9,7 +9,6 @@ from typing import Any, Concatenate, override
 from mitmproxy import http
 
 type Fields = tuple[tuple[bytes, bytes], ...]
-_NONE: list[bytes] = []
 _VALID = "valid"
 
 
@@ -57,24 +56,19 @@ class CheckedHeaders(http.Headers):
         if self._findings is not None:
             self._findings[_VALID] = True
 
-    def _find(self, name: str | bytes) -> list[bytes]:
-        wanted, names = _wanted(name), self.names
-        if wanted not in names:
-            return _NONE
-        if names.count(wanted) == 1:
-            return [self._fields[names.index(wanted)][1]]
-        return [field[1] for key, field in zip(names, self._fields, strict=True) if key == wanted]
-
     @override
     def get_all(self, name: str | bytes) -> list[str]:
-        return [_text(value) for value in self._find(name)]
+        wanted = _wanted(name)
+        return [_text(field[1]) for key, field in zip(self.names, self._fields, strict=True) if key == wanted]
 
     @override
     def get(self, name: str | bytes, default: Any = None) -> Any:
-        values = self._find(name)
-        if not values:
+        wanted, names = _wanted(name), self._names or self.names
+        if wanted not in names:
             return default
-        return _text(values[0]) if len(values) == 1 else ", ".join([_text(value) for value in values])
+        if names.count(wanted) == 1:
+            return _text(self._fields[names.index(wanted)][1])
+        return ", ".join(self.get_all(name))
 
     @override
     def __contains__(self, name: object) -> bool:

@@ -27,19 +27,24 @@ class HookTable(AddonManager):
 
     def __init__(self, master: Any) -> None:
         self._rows: dict[str, tuple[Handler, ...] | None] = {}
+        self._called: dict[tuple[type[hooks.Hook], ...], bool] = {}
         super().__init__(master)
 
     def add(self, *addons: object) -> None:
         super().add(*addons)
-        self._rows.clear()
+        self._forget()
 
     def remove(self, addon: object) -> None:
         super().remove(addon)
-        self._rows.clear()
+        self._forget()
 
     def clear(self) -> None:
         super().clear()
+        self._forget()
+
+    def _forget(self) -> None:
         self._rows.clear()
+        self._called.clear()
 
     def handle_lifecycle(self, event: hooks.Hook) -> Coroutine[Any, Any, None]:
         return self.trigger_event(event) if self._row(hooks.UpdateHook) == () else self._trigger_both(event)
@@ -78,11 +83,14 @@ class HookTable(AddonManager):
 
     def calls_all(self, kinds: tuple[type[hooks.Hook], ...]) -> bool:
         """Tell whether `call` may be used for these events."""
-        return self._row(hooks.UpdateHook) == () and all(self._row(kind) is not None for kind in kinds)
+        known = self._called.get(kinds)
+        if known is None:
+            known = self._called[kinds] = self._row(hooks.UpdateHook) == () and all(self._row(kind) is not None for kind in kinds)
+        return known
 
     def call(self, kind: type[hooks.Hook], subject: object) -> Coroutine[Any, Any, None] | None:
-        """Do what `trigger_now` does with an event that is about one thing, without making it."""
-        return self._call(self._row(kind) or (), [subject])
+        """Do what `trigger_now` does with an event that is about one thing, without making it. `calls_all` has looked for its handlers."""
+        return self._call(self._rows[kind.name] or (), [subject])
 
     async def _go_on(self, awaited: Awaitable[None], handlers: tuple[Handler, ...], subjects: list[Any]) -> None:
         try:

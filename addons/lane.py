@@ -17,7 +17,7 @@ from mitmproxy.proxy.layers.http import DropStream, GetHttpConnection, HTTPMode,
 from mitmproxy.proxy.layers.http import _events as http_events
 from mitmproxy.proxy.layers.http._base import HttpEvent
 
-from addons.conduct import Begun, BodyRefused, GoOn, Interrupt, Relayed
+from addons.conduct import Begun, BodyRefused, GoOn, Interrupt
 from addons.connections import PIPELINED_BYTES_MAX, GatewayHttp1Server
 from addons.lane_heads import NotHere, ends_with_connection, write_response_head
 from addons.lane_provider import AnswerRead, ProviderSide
@@ -162,6 +162,21 @@ class Lane(layer.Layer):
         self.stream_id += 2
         return self._closes or ends_with_connection(response)
 
+    def begin_stream(self, response: http.Response) -> bytes | events.Event:
+        """The head of a streamed answer ends the short way. Returns it with what of the body has come, or an event to handle when it was sent."""
+        self.goes_short = False
+        response.data.http_version = b"HTTP/1.1"  # whatever the provider's: under HTTP/1.0 chunks mean nothing
+        self._take_head(response)
+        head, answer = write_response_head(response), self.provider.answer
+        passed: bytes | events.Event = AnswerRead(None) if answer.complete else b""
+        if not answer.complete and (piece := answer.take_body()):
+            passed = self._pass_piece(piece)
+        if isinstance(passed, bytes):
+            return head + passed
+        if self._short is not None:
+            self._short.write(head)
+        return passed
+
     def _begin(self, request: http.Request, length: int | None, *, closes: bool) -> Commands:
         self.begin_turn(length, closes=closes)
         stream = self.stream = GatewayStream(fork(self.context), self.stream_id)
@@ -245,9 +260,8 @@ class Lane(layer.Layer):
             if event.data:
                 yield commands.SendData(client, self._framed(event.data))
         elif isinstance(event, http_events.ResponseHeaders):
-            response = self._head_sent = event.response
-            self._chunked = "chunked" in response.headers.get("transfer-encoding", "").lower()
-            yield commands.SendData(client, write_response_head(response))
+            self._take_head(event.response)
+            yield commands.SendData(client, write_response_head(event.response))
         elif isinstance(event, http_events.ResponseEndOfMessage):
             if self._chunked:
                 yield commands.SendData(client, chunk(b""))
@@ -255,6 +269,10 @@ class Lane(layer.Layer):
             yield from self._finish()
         elif isinstance(event, http_events.ResponseProtocolError) and client.state & ConnectionState.CAN_WRITE:
             yield commands.CloseConnection(client)
+
+    def _take_head(self, response: http.Response) -> None:
+        self._head_sent = response
+        self._chunked = "chunked" in response.headers.get("transfer-encoding", "").lower()
 
     def pass_on(self, provider: Connection, data: bytes) -> bytes | events.Event:
         """Read what a provider sends of an answer that goes the short way, or in the middle of a streamed one, without an event or a command.
@@ -266,25 +284,23 @@ class Lane(layer.Layer):
             return relay.pass_on(data)
         stream = self.stream
         if self.goes_short and stream is not None and self._short is not None and self.provider.is_at(provider):
-            return self._short.read_answer(stream, data) or b""
+            return self._short.read_answer(stream, data)
         taken = self.provider.take(provider, data) if stream is not None else None
         if stream is None or taken is None:
             return events.DataReceived(provider, data)
         if not isinstance(taken, bytes) or not taken:
             return taken
-        passed = self._pass_piece(taken)
-        if isinstance(passed, bytes) and stream.conduct is not None:
-            self._relay = Relay(self.provider, provider, stream.conduct, stream_id=self.stream_id, chunked=self._chunked, otherwise=self._pass_piece)
-        return passed
+        return self._pass_piece(taken)
 
     def _pass_piece(self, piece: bytes) -> bytes | events.Event:
-        relayed = self.stream.relay_now(piece) if self.stream is not None else None
-        if relayed is None:
+        stream, provider = self.stream, self.provider.connection
+        if stream is None or provider is None or stream.conduct is None:
             return self.provider.put_back(piece)
-        ready, is_all = relayed
-        if not is_all:
-            return Relayed(self.stream_id, ready)
-        return self._framed(ready) if ready else b""
+        relay = Relay(self.provider, provider, stream, stream.conduct, chunked=self._chunked)
+        passed = relay.pass_piece(piece)
+        if isinstance(passed, bytes):
+            self._relay = relay
+        return passed
 
     def _framed(self, data: bytes) -> bytes:
         return chunk(data) if self._chunked else data

@@ -33,7 +33,7 @@ class ProviderSide:
     def __init__(self, lane: layer.Layer, *, tell: Callable[[events.Event], Commands]) -> None:
         self._lane, self._tell = lane, tell
         self._stream_id = 0
-        self._connection: Server | None = None
+        self.connection: Server | None = None
         self._wanted: GetHttpConnection | None = None
         self._opening: commands.OpenConnection | None = None
         self._chunked = False  # a request to control keeps the framing it came with
@@ -41,15 +41,15 @@ class ProviderSide:
 
     def is_at(self, connection: Connection) -> bool:
         """Tell whether this is the connection that the present request has."""
-        return connection is self._connection
+        return connection is self.connection
 
     def use(self, connection: Server, *, stream_id: int) -> None:
         """The request has left over this connection."""
-        self._connection, self._stream_id, self.answer = connection, stream_id, AnswerReader()
+        self.connection, self._stream_id, self.answer = connection, stream_id, AnswerReader()
 
     def finish(self) -> Server:
         """The answer is whole: return the connection, which may carry another request."""
-        connection, self._connection = self._connection, None
+        connection, self.connection = self.connection, None
         if connection is None:
             raise RuntimeError("no connection where an answer came from")
         self.answer.let_go()
@@ -60,7 +60,7 @@ class ProviderSide:
         yield from self.let_go()
         provider = LightServer(address=wanted.address, tls=wanted.tls)
         self._stream_id = stream_id
-        self._wanted, self._connection, self._opening = wanted, provider, OpenProvider(provider)
+        self._wanted, self.connection, self._opening = wanted, provider, OpenProvider(provider)
         self.answer = AnswerReader()
         self._opening.blocking = self._lane  # type: ignore[assignment]  # as mitmproxy does itself: layers around this one (TLS) need not wait
         yield self._opening
@@ -71,22 +71,22 @@ class ProviderSide:
             return
         wanted, self._wanted, self._opening = self._wanted, None, None
         if event.reply:
-            self._connection = None
+            self.connection = None
         yield from self._tell(GetHttpConnectionCompleted(wanted, (None, event.reply) if event.reply else (event.command.connection, None)))
 
     def send(self, event: HttpEvent) -> Commands:
         """Send what the stream says to the provider."""
-        if self._connection is None:
+        if self.connection is None:
             return
         if isinstance(event, http_events.RequestHeaders):
             self._chunked = "transfer-encoding" in event.request.headers
-            yield commands.SendData(self._connection, write_request(event.request))
+            yield commands.SendData(self.connection, write_request(event.request))
         elif isinstance(event, http_events.RequestData) and event.data:
-            yield commands.SendData(self._connection, chunk(event.data) if self._chunked else event.data)
+            yield commands.SendData(self.connection, chunk(event.data) if self._chunked else event.data)
         elif isinstance(event, http_events.RequestEndOfMessage) and self._chunked:
-            yield commands.SendData(self._connection, chunk(b""))
+            yield commands.SendData(self.connection, chunk(b""))
         elif isinstance(event, http_events.RequestProtocolError):
-            provider, self._connection = self._connection, None
+            provider, self.connection = self.connection, None
             yield commands.CloseConnection(provider)
 
     def take(self, connection: Connection, data: bytes) -> bytes | AnswerRead | None:
@@ -94,7 +94,7 @@ class ProviderSide:
 
         None where it is not in the middle, and nothing was read.
         """
-        if connection is not self._connection or not self.answer.in_body:
+        if connection is not self.connection or not self.answer.in_body:
             return None
         fault = self.feed(data)
         return AnswerRead(fault) if fault is not None or self.answer.complete else self.answer.take_body()
@@ -118,13 +118,13 @@ class ProviderSide:
 
     def tell_answer(self, fault: str | None) -> Commands:
         """Tell the stream what was read."""
-        answer, provider = self.answer, self._connection
+        answer, provider = self.answer, self.connection
         # What was read before an answer went wrong is told all the same: it counts.
         if (head := answer.take_head()) is not None:
             yield from self._tell(http_events.ResponseHeaders(self._stream_id, head, answer.complete and not answer.has_body))
         if body := answer.take_body():
             yield from self._tell(http_events.ResponseData(self._stream_id, body))
-        if self._connection is not provider:
+        if self.connection is not provider:
             return  # the stream was cut meanwhile
         if fault is not None:
             yield from self._failed(fault)
@@ -149,12 +149,12 @@ class ProviderSide:
 
     def let_go(self) -> Commands:
         """Give a connection that may carry another request back to the worker; close any other."""
-        provider, self._connection = self._connection, None
+        provider, self.connection = self.connection, None
         if provider is None:
             return
         yield ReleaseProvider(provider) if self.answer.complete and self.answer.reusable else commands.CloseConnection(provider)
 
     def was_closed(self, connection: Connection) -> None:
         """The stream closes this connection: it refuses an answer's head. Nothing more is read, and it is no longer ours to give."""
-        if connection is self._connection:
-            self._connection = None
+        if connection is self.connection:
+            self.connection = None

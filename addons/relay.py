@@ -2,32 +2,27 @@
 # mitmproxy leaves parts of itself untyped.
 """The middle of a streamed answer: piece after piece goes from the provider to the client, and nothing else happens."""
 
-from collections.abc import Callable
-
 from mitmproxy.connection import Connection
 from mitmproxy.proxy import events
 
 from addons.conduct import Conduct, Relayed
 from addons.lane_provider import AnswerRead, ProviderSide
 from addons.request_reading import chunk
+from addons.streams import GatewayStream
 
 type Passed = bytes | events.Event
 
 
 class Relay:
-    """Relays pieces of one answer, from when its first piece went out until anything else is to be done about it."""
+    """Relays one answer. What it returns goes to the client at once, or is an event to handle where there is more to do."""
 
-    __slots__ = ("_chunked", "_conduct", "_otherwise", "_side", "_stream_id", "provider")
+    __slots__ = ("_chunked", "_conduct", "_side", "_stream", "provider")
 
-    def __init__(
-        self, side: ProviderSide, provider: Connection, conduct: Conduct, *, stream_id: int, chunked: bool, otherwise: Callable[[bytes], Passed]
-    ) -> None:
-        """`otherwise` relays a piece that is not of the middle."""
-        self.provider, self._side, self._conduct = provider, side, conduct
-        self._stream_id, self._chunked, self._otherwise = stream_id, chunked, otherwise
+    def __init__(self, side: ProviderSide, provider: Connection, stream: GatewayStream, conduct: Conduct, *, chunked: bool) -> None:
+        self.provider, self._side, self._stream, self._conduct, self._chunked = provider, side, stream, conduct, chunked
 
     def pass_on(self, data: bytes) -> Passed:
-        """Read what the provider sent; return what goes to the client at once, or an event to handle where there is more to do."""
+        """Read what the provider sent, after a piece went out and while nothing else has happened since."""
         fault = self._side.feed(data)
         answer = self._side.answer
         if fault is not None or answer.complete:
@@ -37,7 +32,17 @@ class Relay:
             return b""
         conduct = self._conduct
         if not conduct.relay_middle(piece):
-            return self._otherwise(piece)
+            return self.pass_piece(piece)
         if conduct.wants_extension:
-            return Relayed(self._stream_id, piece)
+            return Relayed(self._stream.stream_id, piece)
         return chunk(piece) if self._chunked else piece
+
+    def pass_piece(self, piece: bytes) -> Passed:
+        """Relay a piece of the body, whatever it is and whatever has happened."""
+        relayed = self._stream.relay_now(piece)
+        if relayed is None:
+            return self._side.put_back(piece)
+        ready, is_all = relayed
+        if not is_all:
+            return Relayed(self._stream.stream_id, ready)
+        return chunk(ready) if ready and self._chunked else ready

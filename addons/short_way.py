@@ -69,6 +69,10 @@ class ShortWay:
     def __init__(self, lane: "Lane", door: Door) -> None:
         self._lane, self._door = lane, door
 
+    def write(self, data: bytes) -> None:
+        """Send something to the client."""
+        self._door.write(data)
+
     # The request
 
     def receive(self, data: bytes) -> None:
@@ -133,7 +137,7 @@ class ShortWay:
         piece = body.next_piece()
         if piece is None or stream is None:
             return
-        conduct = stream.conduct
+        conduct: Conduct | None = stream.flow.metadata.get(CONDUCT)
         if conduct is not None and (refusal := conduct.body_grows(len(piece))) is not None:
             lane.goes_short = False
             self._door.feed(BodyRefused(refusal))
@@ -189,8 +193,11 @@ class ShortWay:
 
     # The answer
 
-    def read_answer(self, stream: GatewayStream, data: bytes) -> events.Event | None:
-        """Read what a provider sends of an answer that is kept until it is whole. An event says that the long way is to be taken from there."""
+    def read_answer(self, stream: GatewayStream, data: bytes) -> bytes | events.Event:
+        """Read what a provider sends up to the first piece of a stream, or of an answer that is kept until it is whole.
+
+        Returns what goes to the client at once, or an event that takes the long way from there.
+        """
         provider = self._lane.provider
         if stream.is_waiting:
             return events.DataReceived(stream.context.server, data)
@@ -202,12 +209,12 @@ class ShortWay:
         if flow.response is None:
             head = answer.head
             if head is None:
-                return None
+                return b""
             if head.data.status_code != STATUS or not answer.has_body or not answer.is_plain:
                 return AnswerRead(None)
             flow.response = answer.take_head()
             rest = self._door.hooks.call(HttpResponseHeadersHook, flow)
-            if rest is not None or head.stream or flow.error is not None or flow.response is not head:
+            if rest is not None or flow.error is not None or flow.response is not head:
                 self._lane.goes_short = False
                 stream.wait_for(http_events.ResponseHeaders(stream.stream_id, head, False))  # mitmproxy's signature
                 if rest is not None:
@@ -215,8 +222,11 @@ class ShortWay:
                 else:
                     self._resume()
                 return AnswerRead(None)
+            if head.stream:
+                stream.server_state, stream.head_sent = stream.state_stream_response_body, True
+                return self._lane.begin_stream(head)
             stream.server_state = stream.state_consume_response_body
-        conduct = stream.conduct
+        conduct: Conduct | None = flow.metadata.get(CONDUCT)
         body = answer.take_body()
         if conduct is None or len(stream.response_body_buf) + len(body) > BUFFERED_ANSWER_BYTES_MAX:
             return provider.put_back(body)
@@ -227,7 +237,7 @@ class ShortWay:
             stream.response_body_buf += body
         else:
             self._end_answer(stream, body)
-        return None
+        return b""
 
     def _end_answer(self, stream: GatewayStream, body: bytes) -> None:
         lane, flow = self._lane, stream.flow
