@@ -22,7 +22,7 @@ from typing import Any, NoReturn
 
 import pytest
 
-from tests.distribution import groups_of
+from tests.distribution import FIRST, group_of, groups_of
 
 REPORT, START, FINISH, WARNING, NEXT, BROKEN, GONE = "report", "start", "finish", "warning", "next", "broken", "gone"
 
@@ -122,6 +122,7 @@ class Process:
     connection: Connection
     waiting: deque[int] = field(default_factory=deque)
     running: pytest.Item | None = None
+    has_appliance: bool = False
 
 
 class Parent:
@@ -203,8 +204,10 @@ class Parent:
         return kind, told
 
     def _give(self, process: Process) -> None:
-        process.waiting = deque(self._groups.popleft()) if self._groups else deque()
+        """Give a process its next group. One that has an appliance is done with it: it would keep it running, which costs more than to fork anew."""
+        process.waiting = deque(self._groups.popleft()) if self._groups and not process.has_appliance else deque()
         process.connection.send(list(process.waiting) or None)
+        process.has_appliance = bool(process.waiting) and group_of(self._session.items[process.waiting[0]].nodeid) in FIRST
 
     def _report(self, report: Any) -> None:
         self._session.config.hook.pytest_runtest_logreport(report=report)
@@ -219,7 +222,7 @@ class Parent:
             self._report(pytest.TestReport.from_item_and_call(process.running, pytest.CallInfo.from_call(lambda: pytest.fail(how, pytrace=False), "call")))
         if process.waiting:
             self._groups.appendleft(list(process.waiting))
-        if process.running is not None or process.waiting:
+        if self._groups:
             self._processes.append(self._fork())
 
     def _leave(self) -> None:
