@@ -16,7 +16,7 @@ TEST_FLAGS ?=
 LOCK_FLAGS ?=
 # Imported once at the installation, so that their byte code is kept: uv keeps none, and pip none for `-O`, which the roles run with; and where
 # Python is told to write none each of them would compile thousands of modules at every start.
-PROGRAMS = import addons.worker, chainwatch.__main__, cli.main, control.__main__, sandbox.__main__, sandbox.chain.__main__
+PROGRAMS = import cli.main, addons.worker, chainwatch.__main__, cli.poster, control.__main__, sandbox.__main__, sandbox.chain.__main__
 PIP_INSTALL = $(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps
 # From the root folder: uv would apply what pyproject.toml overrides for the gateway alone.
 UV = $(CURDIR)/$(BIN)/uv --directory / --quiet

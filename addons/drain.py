@@ -3,7 +3,6 @@
 import asyncio
 import time
 
-from mitmproxy.addons.proxyserver import Proxyserver
 from mitmproxy.proxy.layer import Layer
 from mitmproxy.proxy.layers.http import HttpLayer
 from mitmproxy.proxy.mode_servers import ProxyConnectionHandler
@@ -11,6 +10,7 @@ from mitmproxy.proxy.mode_servers import ProxyConnectionHandler
 from addons.forward_door import ForwardDoor
 from addons.lane import Lane
 from addons.links import Links
+from addons.mitmproxy_addons import Proxyserver
 from telemetry.logs import log
 
 STEP_SECONDS = 0.05

@@ -6,12 +6,12 @@ import ipaddress
 from collections.abc import Callable
 
 from cryptography import x509
-from mitmproxy.addons.tlsconfig import TlsConfig
 from mitmproxy.certs import CertStoreEntry
 from mitmproxy.proxy import commands, events, layer
 from mitmproxy.proxy.context import Context
 from mitmproxy.proxy.layers import ClientTLSLayer
 
+from addons.mitmproxy_addons import TlsConfig
 from telemetry.logs import log
 
 HELLO_BYTES_MAX = 64 * 1024  # mitmproxy reads a ClientHello of any size, and anew with every piece of it

@@ -5,7 +5,6 @@ import collections
 from collections.abc import Awaitable, Callable
 
 from mitmproxy import connection
-from mitmproxy.addons.proxyserver import Proxyserver
 from mitmproxy.proxy import layer, server_hooks
 from mitmproxy.proxy.layers.http import HttpLayer
 from mitmproxy.tls import TlsData
@@ -16,6 +15,7 @@ from addons.conduct import Interrupt
 from addons.deadlines import ConnectClocks
 from addons.exchange import CONNECT, STOPPED, Exchange
 from addons.layers import GatewayLayer
+from addons.mitmproxy_addons import Proxyserver
 from telemetry.logs import log
 
 SWEEP_SECONDS = 0.3  # after a client has left, until what no hook has ended is ended

@@ -7,7 +7,6 @@ from collections.abc import Mapping, Sequence
 from typing import Any, cast
 
 from mitmproxy import ctx
-from mitmproxy.addons import core, next_layer, proxyserver
 from mitmproxy.master import Master
 from mitmproxy.options import Options
 from mitmproxy.optmanager import unset
@@ -18,6 +17,7 @@ from addons.driver import GatewayHandler
 from addons.forward_tls import GatewayTls
 from addons.hook_table import HookTable
 from addons.lane import Lane
+from addons.mitmproxy_addons import core, next_layer, proxyserver
 from addons.provider_pool import ProviderPool
 from addons.wire import Wire
 

@@ -1,5 +1,9 @@
 """One gateway worker: `python -O -m addons.worker`, settings from the environment. SIGTERM and SIGINT drain it."""
 
+import telemetry.without_rich  # noqa: F401  # before anything imports structlog
+
+# isort: split
+
 import asyncio
 import gc
 import json

@@ -1,5 +1,9 @@
 """`python -m chainwatch`: the watcher as a process of its own, with settings from the environment."""
 
+import telemetry.without_rich  # noqa: F401  # before anything imports structlog
+
+# isort: split
+
 import asyncio
 import signal
 import sys

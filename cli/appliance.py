@@ -42,7 +42,7 @@ def roles_of(settings: Settings) -> list[list[Role]]:
     simulated = [Role("providers", ("sandbox",)), Role("chain", ("sandbox.chain",))] if settings.mode == "sandbox" else []
     watching = [CHAINWATCH] if settings.chain.is_on else []
     beside = [*watching, *simulated, Role("control", ("control",))]
-    return [gateway_roles(settings), beside, [Role("poster", ("cli.main", "poster"), POSTER_STOP_SECONDS_MAX)]]
+    return [gateway_roles(settings), beside, [Role("poster", ("cli.poster",), POSTER_STOP_SECONDS_MAX)]]
 
 
 def role_environment(settings: Settings, inherited: dict[str, str], *, metrics: Path | None, internal_key: str) -> dict[str, str]:

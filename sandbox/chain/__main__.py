@@ -1,5 +1,9 @@
 """Runs the simulated Solana cluster: `python -m sandbox.chain`."""
 
+import telemetry.without_rich  # noqa: F401  # before anything imports structlog
+
+# isort: split
+
 import argparse
 import asyncio
 import signal
