@@ -166,20 +166,19 @@ SELECT posted_seq, epoch FROM shards WHERE shard = $1;
 -- name: ensure_months_ahead
 SELECT ensure_month(now() + make_interval(months => ahead)) FROM generate_series(0, 3) AS ahead;
 
--- name: statement_descending
+-- part: statement_lines
 SELECT n AS id, type, amount AS usdc_amount, balance_after, request_id, provider, model, input_tokens, output_tokens,
     cache_write_tokens, cache_read_tokens, estimated, created_at
 FROM statement
 WHERE account_id = $1 AND ($2::bigint IS NULL OR n < $2) AND ($3::text[] IS NULL OR type = ANY($3)) AND ($4::text IS NULL OR model = $4)
-    AND ($5::timestamptz IS NULL OR created_at >= $5) AND ($6::timestamptz IS NULL OR created_at < $6)
+    AND ($5::timestamptz IS NULL OR created_at >= $5) AND ($6::timestamptz IS NULL OR created_at < $6);
+
+-- name: statement_descending
+{{statement_lines}}
 ORDER BY n DESC LIMIT $7 OFFSET $8;
 
 -- name: statement_ascending
-SELECT n AS id, type, amount AS usdc_amount, balance_after, request_id, provider, model, input_tokens, output_tokens,
-    cache_write_tokens, cache_read_tokens, estimated, created_at
-FROM statement
-WHERE account_id = $1 AND ($2::bigint IS NULL OR n < $2) AND ($3::text[] IS NULL OR type = ANY($3)) AND ($4::text IS NULL OR model = $4)
-    AND ($5::timestamptz IS NULL OR created_at >= $5) AND ($6::timestamptz IS NULL OR created_at < $6)
+{{statement_lines}}
 ORDER BY n LIMIT $7 OFFSET $8;
 
 -- name: audit_position

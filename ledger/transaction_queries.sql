@@ -13,24 +13,21 @@ SELECT low FROM halves ORDER BY high - low LIMIT 1;
 -- name: last_line
 SELECT n FROM accounts WHERE id = $1;
 
--- name: search_descending
+-- part: found_lines   that bear what is looked for, between two numbers
 SELECT n AS id, type, kind, amount AS usdc_amount, balance_after, request_id, provider, model, input_tokens, output_tokens, cache_write_tokens,
     cache_read_tokens, estimated, statement.created_at, workspace_id, workspaces.name AS workspace, task_type
 FROM statement LEFT JOIN workspaces ON workspaces.id = workspace_id
 WHERE statement.account_id = $1 AND n > $2 AND n < $3 AND ($4::text IS NULL OR type = $4) AND ($5::text IS NULL OR provider = $5)
     AND ($6::text IS NULL OR model = $6) AND ($7::text IS NULL OR workspace_id = $7)
     AND ($8::timestamptz IS NULL OR statement.created_at >= $8) AND ($9::timestamptz IS NULL OR statement.created_at < $9)
-    AND ($10::text IS NULL OR starts_with(request_id, $10) OR position($10 IN lower(model)) > 0 OR position($10 IN lower(task_type)) > 0)
+    AND ($10::text IS NULL OR starts_with(request_id, $10) OR position($10 IN lower(model)) > 0 OR position($10 IN lower(task_type)) > 0);
+
+-- name: search_descending
+{{found_lines}}
 ORDER BY n DESC LIMIT $11;
 
 -- name: search_ascending
-SELECT n AS id, type, kind, amount AS usdc_amount, balance_after, request_id, provider, model, input_tokens, output_tokens, cache_write_tokens,
-    cache_read_tokens, estimated, statement.created_at, workspace_id, workspaces.name AS workspace, task_type
-FROM statement LEFT JOIN workspaces ON workspaces.id = workspace_id
-WHERE statement.account_id = $1 AND n > $2 AND n < $3 AND ($4::text IS NULL OR type = $4) AND ($5::text IS NULL OR provider = $5)
-    AND ($6::text IS NULL OR model = $6) AND ($7::text IS NULL OR workspace_id = $7)
-    AND ($8::timestamptz IS NULL OR statement.created_at >= $8) AND ($9::timestamptz IS NULL OR statement.created_at < $9)
-    AND ($10::text IS NULL OR starts_with(request_id, $10) OR position($10 IN lower(model)) > 0 OR position($10 IN lower(task_type)) > 0)
+{{found_lines}}
 ORDER BY n LIMIT $11;
 
 -- name: moments_of_request

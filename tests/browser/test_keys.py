@@ -4,10 +4,10 @@ import re
 import time
 
 import httpx
-from playwright.sync_api import Page, expect
+from playwright.sync_api import Browser, Page, expect
 
 from tests.fakes.appliance import Account, Appliance
-from tests.fakes.browser import Visits
+from tests.fakes.browser import FROM_AFAR, Visits
 
 ATTACKS = (
     "<script>alert(1)</script>",
@@ -128,6 +128,25 @@ def test_a_key_is_made_used_and_revoked_without_a_script_too(service: Appliance,
     row.get_by_role("button", name="Revoke it").click()
     expect(page.get_by_text("The key is revoked")).to_be_visible()
     assert httpx.post(f"{service.url}/v1/usage", json={"provider": "p"}, headers={"authorization": f"Bearer {key}"}, timeout=30).status_code == 401
+
+
+def test_over_plain_http_from_afar_what_is_asked_for_is_done_too(service: Appliance, browser: Browser) -> None:
+    account, afar = service.register(), Visits(browser, service.url.replace("127.0.0.1", FROM_AFAR))
+    try:
+        page = keys_page(afar, account)
+        assert page.evaluate("isSecureContext") is False  # the browser tells no server which page sent a form
+        page.locator("#key_name").fill("from afar")
+        page.get_by_role("button", name="Make a key").click()
+        expect(page.locator(".copyable-text").first).to_contain_text("plutus_sk_")
+        report(service, page.locator(".copyable-text").first.inner_text(), cost_usd=0)
+
+        page.goto(f"{afar.url}/dashboard/{account.api_token}/keys")
+        row = page.get_by_role("row", name="from afar")
+        row.get_by_text("Revoke", exact=True).click()
+        row.get_by_role("button", name="Revoke it").click()
+        expect(page.get_by_text("The key is revoked")).to_be_visible()
+    finally:
+        afar.close()
 
 
 def test_names_that_attack_and_workspaces_beyond_their_budget_are_shown_as_they_are(service: Appliance, visits: Visits) -> None:

@@ -1,13 +1,18 @@
 """The first page of an account, with much, with little and with nothing on it, and while it changes."""
 
+from contextlib import ExitStack
+
 import pytest
 from playwright.sync_api import Page, expect
 
+from control.dashboard.live import ACCOUNT_MAX
 from tests.fakes.appliance import CLIENT, Account, Appliance
 from tests.fakes.browser import Visits
 from tests.fakes.calls import call, streamed
 from tests.fakes.history import write_history
 
+# What waits for a quarter of a minute waits for a quarter of a second.
+HURRY = "const wait = setInterval; window.setInterval = (work, milliseconds) => wait(work, milliseconds === 15_000 ? 250 : milliseconds);"
 ATTACKS = ("<script>alert(1)</script>", '"><img src=x onerror=alert(1)>', "x" * 200, "שלום עולם", "emoji 🧾💸", "javascript:alert(1)")
 
 
@@ -101,6 +106,24 @@ def test_a_charge_appears_while_the_page_is_open_and_so_does_what_is_held(servic
     expect(page.locator("[data-live=held]")).to_have_text("0.000000")
     expect(page.locator("[data-live=balance]")).not_to_have_text("5.00")
     assert page.locator("tr[data-line]").count() == 2
+
+
+def test_a_page_that_finds_no_place_to_follow_asks_now_and_then(service: Appliance, visits: Visits) -> None:
+    account = service.register("5")
+    call(service, account).raise_for_status()
+    with ExitStack() as places:
+        followed = [places.enter_context(CLIENT.stream("GET", f"{service.url}{page_of(account)}/events")).iter_lines() for _ in range(ACCOUNT_MAX)]
+        assert all(next(lines).startswith("retry") for lines in followed)
+        page = visits.open(page_of(account), allowed=("429",), prepare=HURRY)
+        page.evaluate("window.sameDocument = true")
+        before = page.locator("[data-live=balance]").inner_text()
+        expect(page.locator("[data-live-state]")).to_have_text("")
+
+        call(service, account).raise_for_status()
+
+        expect(page.locator("tr[data-line] .line-what", has_text="claude-sonnet-4-6")).to_have_count(2)
+        expect(page.locator("[data-live=balance]")).not_to_have_text(before)
+        assert page.evaluate("window.sameDocument")
 
 
 def test_a_page_whose_token_is_revoked_shows_nothing_more(service: Appliance, visits: Visits) -> None:

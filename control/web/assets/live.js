@@ -28,7 +28,7 @@ function open(follower) {
   });
   source.addEventListener("position", (event) => patch(JSON.parse(event.data)));
   source.addEventListener("lines", (event) => {
-    if (prepend(JSON.parse(event.data))) follower.changed();
+    if (prepend(JSON.parse(event.data).html)) follower.changed();
   });
   source.addEventListener("gone", () => {
     close(follower);
@@ -69,23 +69,26 @@ function patch(figures) {
   }
 }
 
-function prepend({ html }) {
+// Add the rows that are newer than those shown; tell whether there were any.
+export function prepend(html) {
   const table = document.querySelector("[data-lines]");
   if (!table) return false;
   const made = document.createElement("template");
   made.innerHTML = html;
   const body = table.tBodies[0];
+  const newest = Number(body.querySelector("tr[data-line]")?.dataset.line ?? 0);
   let added = false;
   for (const row of [...made.content.querySelectorAll("tr[data-line]")].reverse()) {
-    if (body.querySelector(`tr[data-line="${row.dataset.line}"]`)) continue;
+    if (Number(row.dataset.line) <= newest) continue;
     row.classList.add("fresh");
     body.prepend(row);
     added = true;
   }
+  if (!added) return false;
   while (body.rows.length > LINES_MAX) body.rows[body.rows.length - 1].remove();
   table.hidden = false;
   const none = document.querySelector("[data-no-lines]");
   if (none) none.hidden = true;
   dressMoments(table);
-  return added;
+  return true;
 }

@@ -1,7 +1,7 @@
 // The overview: another period without a new page, times in the reader's own zone, and figures that follow what happens.
 import { dressCharts } from "./charts.js";
 import { dressMoments, timesChosen } from "./moments.js";
-import { followAccount } from "./live.js";
+import { followAccount, prepend } from "./live.js";
 
 const REST_MS = 5_000;
 let shown = 0;
@@ -64,6 +64,7 @@ async function show(address) {
     part.replaceWith(fresh);
     if (!fresh.querySelector(".custom-range")) fresh.querySelectorAll("details").forEach((details, index) => (details.open = open[index] ?? false));
   }
+  prepend(page.querySelector("[data-lines]")?.tBodies[0].innerHTML ?? ""); // Where events do not come through, nobody else brings them.
   dressCharts(document);
   dressMoments(document);
 }
