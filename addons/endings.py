@@ -41,8 +41,8 @@ def judge(facts: Facts) -> Verdict:
     if not facts.sent and facts.status is None:
         return Verdict(reason="not_sent")
     reading = facts.reading
-    if reading is not None and reading.usage is not None:
-        return Verdict(reason="usage", usage=reading.usage)
+    if (exact := judge_usage(reading)) is not None:
+        return exact
     if facts.status is not None and facts.status >= 300:
         return Verdict(reason="provider_error")
     if facts.broken:
@@ -58,6 +58,11 @@ def judge(facts: Facts) -> Verdict:
     if reading is not None and reading.ended is Ending.UNREADABLE:
         return Verdict(reason="unreadable", whole_hold=True, estimated=True)
     return Verdict(reason="no_output")
+
+
+def judge_usage(reading: Reading | None) -> Verdict | None:
+    """Return what the ending of a request that was sent costs where its usage was seen, which wins over all else; None where it was not."""
+    return Verdict(reason="usage", usage=reading.usage) if reading is not None and reading.usage is not None else None
 
 
 def _why_estimated(facts: Facts, reading: Reading) -> str:

@@ -138,8 +138,9 @@ class Exchange:
 
     def body_gone(self) -> None:
         """The body is not buffered any more."""
-        self._budget.give_back(self._account, self._body_bytes)
-        self._body_bytes = 0
+        if self._body_bytes:
+            self._budget.give_back(self._account, self._body_bytes)
+            self._body_bytes = 0
 
     @property
     def _account(self) -> int:

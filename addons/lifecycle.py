@@ -2,7 +2,7 @@
 
 import time
 
-from addons.endings import Facts, Verdict, judge
+from addons.endings import Facts, Verdict, judge, judge_usage
 from addons.exchange import READ_ON_OVER, Exchange
 from addons.records import charge_for, count_doubts, hold_lines, record_usage
 from addons.request_figures import count_charges
@@ -99,7 +99,8 @@ class Lifecycle:
         if hold is None:
             exchange.ending = "relayed"
             return
-        verdict = judge(facts_of(exchange))
+        exact = judge_usage(exchange.meter.reading()) if exchange.meter is not None and exchange.sent_at is not None else None
+        verdict = exact or judge(facts_of(exchange))  # nearly every request needs the first alone
         exchange.reason = verdict.reason
         if not verdict.charged:
             await self._settler.void(hold)

@@ -4,6 +4,7 @@ import asyncio
 from collections import defaultdict
 from collections.abc import Sequence
 from dataclasses import replace
+from time import monotonic
 
 from ledger.entries import AccountId, ChargeRecord, RequestId
 from ledger.errors import (
@@ -77,7 +78,7 @@ class Balances(OutboxLink):
             BalanceUnavailable: Redis did not answer; the hold may or may not exist, so void it.
         """
         _check_amounts(minimum, amount)
-        if await self.under_pressure():
+        if self.memory_short if monotonic() < self.memory_known_until else await self.under_pressure():
             raise BooksUnderPressure("Redis is nearly full")
         epoch, answer = await self.run_in(
             "place_hold", token.shard, token.account, token.digest, request_id, min(minimum, amount), amount,

@@ -47,9 +47,9 @@ class RedisWire:
             RedisTimeoutError: it was not answered in time; it may have run, or run later.
             ResponseError: Redis refused.
         """
-        return await self.begin(*words)
+        return await self.begin(words)
 
-    def begin(self, *words: Word) -> Awaitable[Any]:
+    def begin(self, words: tuple[Word, ...]) -> Awaitable[Any]:
         """Send what `ask` sends, for a caller who awaits the reply at once: over a connection that stands, nothing of ours is between."""
         line = self._line
         return self._send_when_connected(words) if line is None else line.send(pack(words))

@@ -4,7 +4,6 @@ Every script is idempotent by its ids, so a call whose answer was lost may be re
 caller learns from a failure is never more than that the state is unknown.
 """
 
-import asyncio
 import contextlib
 import time
 from collections.abc import Awaitable, Callable, Sequence
@@ -13,12 +12,13 @@ from typing import Any
 import structlog
 from redis.asyncio import Redis
 from redis.exceptions import ConnectionError as RedisConnectionError
-from redis.exceptions import NoScriptError, OutOfMemoryError, RedisError, ResponseError
+from redis.exceptions import NoScriptError, RedisError
 
 from ledger.entries import SHARDS
-from ledger.errors import BalanceUnavailable, BooksUnderPressure, BrokenInvariant, ShardClosed, WrongStore
+from ledger.errors import BalanceUnavailable, ShardClosed, WrongStore
 from ledger.holds import ShardMeta
 from ledger.redis_client import connect_redis, wires_of
+from ledger.redis_failures import PAUSES, pause_or_raise
 from ledger.replicated_wire import WAIT_MS_MAX
 from ledger.shard_scripts import Script, epoch_prefix, meta_key, outbox_key, read_scripts
 
@@ -26,7 +26,6 @@ __all__ = ["META_FIELDS", "Answer", "Script", "ShardLink", "connect_redis", "epo
 
 log = structlog.get_logger("ledger")
 
-PAUSES = (0.02, 0.1, None)  # seconds after each loss of the connection; then it is given up
 MEMORY_SHARE_MAX_PERCENT = 75
 MEMORY_SAMPLE_SECONDS = 1.0
 
@@ -45,7 +44,7 @@ class ShardLink:
         self._epochs: dict[int, int] = {}
         self._reached: dict[int, tuple[int, int]] = {}  # by shard: epoch and the highest seq seen in it
         self._replicated = False  # whether a replica has to confirm each change, since a failover could forget it
-        self._memory_sampled_at, self._memory_short = -MEMORY_SAMPLE_SECONDS, False
+        self.memory_known_until, self.memory_short = 0.0, False  # as `under_pressure` tells, for those to whom a wait is dear
 
     async def load(self) -> None:
         """Load the scripts, learn the epochs of all open shards, and whether Redis has replicas.
@@ -120,7 +119,11 @@ class ShardLink:
             if used is None:
                 used = await self._current_epoch(shard)
             floor = self._reached.get(shard)
-            answer = await self.call(name, shard, used, *arguments)
+            script, words = self._scripts[name], (meta_key(shard), used, *arguments)
+            try:
+                answer = _checked(await self._begin(script, words))
+            except (RedisError, OSError) as error:
+                answer = await self._try_again(error, script, words)
             if answer[0] != b"closed":
                 reached = (used, answer[1])
                 if floor is not None and reached < floor:
@@ -142,31 +145,42 @@ class ShardLink:
             BalanceUnavailable: no answer; it may or may not have run.
             BrokenInvariant: the script refused its arguments.
         """
-        script, wire = self._scripts[name], self._wire
+        script, words = self._scripts[name], (meta_key(shard), *arguments)
         try:
-            if wire is None or (self._replicated and script.writes):
-                return await self._evaluate(script, "EVALSHA", script.digest, 1, meta_key(shard), *arguments)
-            # What `_evaluate` does, without the steps between: every request comes through here twice.
-            for pause in PAUSES:
-                try:
-                    return _checked(await wire.begin("EVALSHA", script.digest, 1, meta_key(shard), *arguments))
-                except (RedisError, OSError) as error:
-                    await _pause_or_raise(error, pause)
-        except NoScriptError:
-            return await self._evaluate(script, "EVAL", script.source, 1, meta_key(shard), *arguments)
-        raise BalanceUnavailable("Redis is away")
+            return _checked(await self._begin(script, words))
+        except (RedisError, OSError) as error:
+            return await self._try_again(error, script, words)
+
+    def _begin(self, script: Script, words: tuple[str | int, ...]) -> Awaitable[Answer]:
+        """Ask for a script to be run. By the wire it is asked once, with nothing of ours between: every request does it twice."""
+        if self._wire is None or (self._replicated and script.writes):
+            return self._evaluate(script, "EVALSHA", script.digest, "1", *words)
+        return self._wire.begin(("EVALSHA", script.digest, "1", *words))
+
+    async def _try_again(self, error: Exception, script: Script, words: tuple[str | int, ...]) -> Answer:
+        """Do what `call` promises after a first failure."""
+        for pause in PAUSES:
+            if isinstance(error, NoScriptError):
+                return await self._evaluate(script, "EVAL", script.source, "1", *words)
+            await pause_or_raise(error, pause)
+            try:
+                return _checked(await self._begin(script, words))
+            except (RedisError, OSError) as another:
+                error = another
+        raise BalanceUnavailable("Redis is away") from error
 
     async def under_pressure(self) -> bool:
         """Tell whether Redis has used more than three quarters of its memory; asked at most once a second."""
-        if time.monotonic() - self._memory_sampled_at >= MEMORY_SAMPLE_SECONDS:
-            self._memory_sampled_at = time.monotonic()
+        now = time.monotonic()
+        if now >= self.memory_known_until:
+            self.memory_known_until = now + MEMORY_SAMPLE_SECONDS
             await self._sample_server()
-        return self._memory_short
+        return self.memory_short
 
     async def _sample_server(self) -> None:
         memory, replication = await self._pipeline([("INFO", "memory"), ("INFO", "replication")])
         limit = int(memory.get("maxmemory", 0))
-        self._memory_short = limit > 0 and int(memory["used_memory"]) * 100 > limit * MEMORY_SHARE_MAX_PERCENT
+        self.memory_short = limit > 0 and int(memory["used_memory"]) * 100 > limit * MEMORY_SHARE_MAX_PERCENT
         # Once seen, replicas are waited for until a restart: a Redis that has lost its last one must not be trusted more.
         self._replicated = self._replicated or int(replication.get("connected_slaves", 0)) > 0
 
@@ -210,7 +224,7 @@ class ShardLink:
             except (RedisError, OSError) as error:
                 if pooled and pause is not None and isinstance(error, RedisConnectionError):
                     await self._drop_idle_connections()
-                await _pause_or_raise(error, pause)
+                await pause_or_raise(error, pause)
         raise BalanceUnavailable("Redis is away")
 
     async def _drop_idle_connections(self) -> None:
@@ -262,27 +276,3 @@ def _checked(answer: Any) -> Answer:
     if not isinstance(answer, list) or not answer:
         raise BalanceUnavailable("what answers is not the Redis of the books")
     return answer
-
-
-async def _pause_or_raise(error: Exception, pause: float | None) -> None:
-    """Wait until a lost connection may be tried again; raise what any other failure, or the last of these, means to the books.
-
-    Raises:
-        NoScriptError: as it came; the caller has the script.
-        BalanceUnavailable, BooksUnderPressure, BrokenInvariant: as `ShardLink.call` says.
-    """
-    match error:
-        case RedisConnectionError() if pause is not None:
-            await asyncio.sleep(pause)
-        case RedisConnectionError():
-            raise BalanceUnavailable(f"Redis is away: {error}") from error
-        case NoScriptError():
-            raise error
-        case OutOfMemoryError():
-            raise BooksUnderPressure("Redis is full") from error
-        case ResponseError() if "INVALID" in str(error):
-            raise BrokenInvariant(str(error)) from error
-        case ResponseError():
-            raise BalanceUnavailable(f"Redis refused: {error}") from error
-        case _:
-            raise BalanceUnavailable(f"Redis did not answer: {error}") from error

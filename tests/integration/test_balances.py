@@ -448,8 +448,8 @@ async def test_a_full_redis_refuses_new_holds_and_still_settles(balances: Balanc
     await balances.redis.config_set("maxmemory", "1")
     with pytest.raises(BooksUnderPressure):
         await place(balances, token, 1)
-    balances._memory_sampled_at += 1000
-    balances._memory_short = False
+    balances.memory_known_until += 1000
+    balances.memory_short = False
     with pytest.raises(BooksUnderPressure):
         await place(balances, token, 1)
 
