@@ -158,4 +158,5 @@ def period_back(length: timedelta, now: datetime, *, zone: str = "UTC") -> Perio
     period = period_between(end - length, end, zone=zone)
     if period.step is Step.HOUR:
         return period
-    return period_between(period.buckets[1], end, zone=zone, step=period.step)
+    first = next(bar for bar in period.buckets if bar >= period.since)  # not the second one: at midnight the first is whole
+    return period_between(first, end, zone=zone, step=period.step)

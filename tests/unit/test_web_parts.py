@@ -71,6 +71,8 @@ def test_a_period_has_bars_of_its_own_clock() -> None:
     assert (len(buckets), buckets[-1].label, buckets[-1].mark) == (7, "2026-11-23", "23 Nov")  # it is the 23rd there
     assert chosen.query(range="24h") == "?range=24h&by=workspace&zone=Asia%2FTokyo"
     assert len(buckets_of(read_chosen({"range": "24h"}, NOW).period)) == 24
+    for hour in range(24):  # the last of them ends at midnight
+        assert len(buckets_of(read_chosen({"range": "7d"}, NOW.replace(hour=hour)).period)) == 7
 
 
 @pytest.mark.parametrize(
