@@ -7,7 +7,6 @@
 import os
 import subprocess
 import sys
-import venv
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -32,13 +31,20 @@ def peers_python(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """An interpreter that has the real client, or ours where there is none to be had: the tests of the client are then left out."""
     folder = tmp_path_factory.mktemp("peer")
     python = folder / "bin" / "python"
+    uv = [sys.executable, "-m", "uv", "--quiet", "--directory", str(folder)]
+    pip = [str(python), "-m", "pip", "install", "--quiet", "--disable-pip-version-check", "--retries", "0", "--timeout", "10", *CLIENT]
+    ways = (  # uv takes a tenth of the time, but gets at nothing where pip alone is told of a mirror
+        ([*uv, "venv", "--no-project", "--python", sys.executable, str(folder)], [*uv, "pip", "install", "--python", str(python), *CLIENT]),
+        ([sys.executable, "-m", "venv", "--clear", str(folder)], pip),
+    )
+    return python if any(all(succeeds(command) for command in way) for way in ways) else Path(sys.executable)
+
+
+def succeeds(command: list[str]) -> bool:
     try:
-        venv.create(folder, with_pip=True)
-        install = [python, "-m", "pip", "install", "--quiet", "--disable-pip-version-check", "--retries", "0", "--timeout", "10", *CLIENT]
-        done = subprocess.run(install, capture_output=True, text=True, timeout=120)
+        return subprocess.run(command, capture_output=True, timeout=120).returncode == 0
     except (OSError, subprocess.SubprocessError):
-        return Path(sys.executable)
-    return python if done.returncode == 0 else Path(sys.executable)
+        return False
 
 
 @pytest.fixture(scope="module", params=["flag", "block"])
