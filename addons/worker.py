@@ -1,6 +1,6 @@
 """One gateway worker: `python -O -m addons.worker`, settings from the environment. SIGTERM and SIGINT drain it."""
 
-import telemetry.without_rich  # noqa: F401  # before anything imports structlog
+import telemetry.lean_start  # noqa: F401  # before anything else is imported
 
 # isort: split
 
@@ -31,7 +31,6 @@ from telemetry.tallies import tallies
 
 IDLE_MARGIN_SECONDS = 60
 SHOW_SECONDS = 5.0
-GC_THRESHOLDS = (50_000, 20, 50)  # finished requests leave no cycles behind, so that there is little to look for
 
 
 async def run_worker(settings: Settings, card: RateCard) -> None:
@@ -98,7 +97,6 @@ def _show_tasks() -> None:
 def _announce(settings: Settings) -> None:
     gc.collect()
     gc.freeze()
-    gc.set_threshold(*GC_THRESHOLDS)
     line = {"event": "worker_ready", "pid": os.getpid(), "host": settings.gateway.host, "port": settings.gateway.port}
     sys.stdout.write(json.dumps(line) + "\n")
     sys.stdout.flush()

@@ -12,6 +12,7 @@ from ledger.balances import Balances, connect_redis
 from ledger.journal import Pool, open_pool, record_rate_card
 from ledger.migrate import migrate
 from ledger.stores import claim_stores
+from metering.rate_cards import RateCard
 
 CLOSE_SECONDS_MAX = 5.0
 NO_STORES = "LEVEL5_DATABASE_URL and LEVEL5_REDIS_URL must both be set to run this alone; `level5 up` brings stores of its own"
@@ -94,12 +95,12 @@ async def prepare_books(settings: Settings) -> None:
         RateCardError: the rate card cannot be read.
         JournalUnavailable, BalanceUnavailable: a store did not answer.
     """
-    load_rate_card(settings.rates)  # a card with a mistake must not be found after the database was changed
+    card = load_rate_card(settings.rates)  # a card with a mistake must not be found after the database was changed
     await migrate(database_url(settings))
-    await claim_books(settings)
+    await claim_books(settings, card)
 
 
-async def claim_books(settings: Settings) -> None:
+async def claim_books(settings: Settings, card: RateCard | None = None) -> None:
     """Claim both stores for this mode, and record the rate card that charges will name.
 
     Raises:
@@ -107,6 +108,6 @@ async def claim_books(settings: Settings) -> None:
         RateCardError: the rate card cannot be read.
         JournalUnavailable, BalanceUnavailable: a store did not answer.
     """
-    card = load_rate_card(settings.rates)
+    card = card or load_rate_card(settings.rates)
     async with open_books(settings) as books:
         await record_rate_card(books.pool, card.hash, card.body)

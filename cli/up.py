@@ -3,8 +3,9 @@
 import asyncio
 import os
 import time
-import urllib.error
-import urllib.request
+from contextlib import closing
+from http import HTTPStatus
+from http.client import HTTPConnection, HTTPException
 from pathlib import Path
 
 from cli.appliance import embedded_servers, new_internal_key, role_child, role_environment, roles_of, store_child
@@ -106,13 +107,13 @@ class Supervisor:
         return [*self._stores, *(child for group in self._groups for child in group)]
 
     def _answers(self) -> bool:
-        url = f"http://{reachable_host(self._settings.gateway.host)}:{self._settings.gateway.port}/readyz"
-        opener = urllib.request.build_opener(urllib.request.ProxyHandler({}))  # ours, whatever proxy the environment names
-        try:
-            with opener.open(url, timeout=PROBE_SECONDS_MAX) as answer:
-                return bool(answer.status == 200)
-        except (OSError, ValueError, urllib.error.URLError):
-            return False
+        gateway = self._settings.gateway
+        with closing(HTTPConnection(reachable_host(gateway.host), gateway.port, timeout=PROBE_SECONDS_MAX)) as connection:
+            try:
+                connection.request("GET", "/readyz")
+                return connection.getresponse().status == HTTPStatus.OK
+            except (OSError, HTTPException):
+                return False
 
     def _show_what_fails(self) -> None:
         self._display.warn(f"not ready after {SLOW_START_SECONDS:.0f} s")

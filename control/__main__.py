@@ -1,6 +1,6 @@
 """`python -m control`: the control API as a process of its own, with settings from the environment."""
 
-import telemetry.without_rich  # noqa: F401  # before anything imports structlog
+import telemetry.lean_start  # noqa: F401  # before anything else is imported
 
 # isort: split
 
@@ -26,6 +26,7 @@ from telemetry.logs import configure_logs, get_log
 ROLE = "control"
 CONNECTIONS_MAX = 1024
 DRAIN_SECONDS_MAX = 10
+TICK_SECONDS = 1.0
 KEEP_ALIVE_SECONDS = 75
 HEAD_BYTES_MAX = 64 * 1024
 BAD_SETTINGS = 2
@@ -35,6 +36,29 @@ class Server(uvicorn.Server):
     """Tells the log when the port is open. `wrong_store` is why it had to stop, if it had."""
 
     wrong_store: WrongStore | None = None
+
+    def __init__(self, config: uvicorn.Config) -> None:
+        super().__init__(config)
+        self._loop, self._told = asyncio.get_running_loop(), asyncio.Event()
+
+    def handle_exit(self, sig: int, frame: FrameType | None) -> None:
+        """Note that a signal asks us to stop."""
+        super().handle_exit(sig, frame)
+        self._loop.call_soon_threadsafe(self._told.set)
+
+    def stop(self) -> None:
+        """Stop as for a signal."""
+        self.should_exit = True
+        self._told.set()
+
+    async def main_loop(self) -> None:
+        """Do uvicorn's chore of every second until we are told to stop. It would look ten times a second, all day."""
+        while not await self.on_tick(0):
+            try:
+                async with asyncio.timeout(TICK_SECONDS):
+                    await self._told.wait()
+            except TimeoutError:
+                continue
 
     async def startup(self, sockets: list[object] | None = None) -> None:  # type: ignore[override]  # the socket type does not matter here
         """Open the port."""
@@ -92,7 +116,8 @@ async def _claim(context: ControlContext, server: Server) -> None:
         await claim_when_they_answer(context)
     except WrongStore as error:
         get_log().error("wrong_store", reason=str(error))
-        server.wrong_store, server.should_exit = error, True
+        server.wrong_store = error
+        server.stop()
 
 
 def main() -> int:

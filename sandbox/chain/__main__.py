@@ -1,6 +1,6 @@
 """Runs the simulated Solana cluster: `python -m sandbox.chain`."""
 
-import telemetry.without_rich  # noqa: F401  # before anything imports structlog
+import telemetry.lean_start  # noqa: F401  # before anything else is imported
 
 # isort: split
 
