@@ -19,6 +19,7 @@ from tests.fakes.appliance import Account, Appliance, appliance
 
 OWN = Path(__file__).parent.parent / "recordings"
 SHARED = Path(os.environ.get("LEVEL5_TRANSCRIPTS", Path(__file__).parents[2].parent / "shared" / "transcripts"))
+COLLECTIONS = {"own": OWN, "shared": SHARED}
 PRICES = {"input": 1_000_000, "output": 7_000_000, "cache_write_5m": 1_300_000, "cache_write_1h": 2_900_000, "cache_read": 110_000}
 SERVICE_TIERS = {"flex": 5_000, "priority": 20_000}
 SEARCH_FEE = 10_000
@@ -116,15 +117,18 @@ def request_body(recording: Recording) -> dict[str, Any]:
     return body | ({"stream": True} if streamed else {})
 
 
-@pytest.fixture(scope="module", params=["own", "shared"])
-def replaying(request: pytest.FixtureRequest, store_home: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[Appliance, list[Recording]]]:
-    folder = OWN if request.param == "own" else SHARED
-    if not folder.is_dir():
-        pytest.skip(f"there are no recordings at {folder}; set LEVEL5_TRANSCRIPTS to a folder of them")
-    found = recordings(folder)
+@pytest.fixture(scope="module")
+def replaying(store_home: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[Appliance, list[Recording]]]:
+    """An appliance whose providers replay all recordings there are; each has the name of its collection in its own."""
+    together = tmp_path_factory.mktemp("recordings")
+    for collection, folder in COLLECTIONS.items():
+        for recorded in sorted(folder.glob("*/*/meta.json")):
+            (together / recorded.parts[-3]).mkdir(exist_ok=True)
+            (together / recorded.parts[-3] / f"{collection}-{recorded.parts[-2]}").symlink_to(recorded.parent.resolve(), target_is_directory=True)
+    found = recordings(together)
     card = tmp_path_factory.mktemp("rates") / "rates.toml"
     card.write_text(rate_card(found))
-    with appliance(store_home, LEVEL5_SANDBOX__RECORDINGS=str(folder.resolve()), LEVEL5_RATES=str(card), LEVEL5_LEDGER__CONCURRENT_REQUESTS="1000") as made:
+    with appliance(store_home, LEVEL5_SANDBOX__RECORDINGS=str(together), LEVEL5_RATES=str(card), LEVEL5_LEDGER__CONCURRENT_REQUESTS="1000") as made:
         yield made, found
 
 
@@ -158,8 +162,12 @@ def tells_of_operators_credit(recording: Recording) -> bool:
     return recording.meta["status"] == 200 and isinstance(error, dict) and error.get("code") == "insufficient_quota"
 
 
-def test_every_recording_is_charged_exactly_what_its_usage_costs(replaying: tuple[Appliance, list[Recording]]) -> None:
-    made, found = replaying
+@pytest.mark.parametrize("collection", COLLECTIONS)
+def test_every_recording_is_charged_exactly_what_its_usage_costs(replaying: tuple[Appliance, list[Recording]], collection: str) -> None:
+    if not COLLECTIONS[collection].is_dir():
+        pytest.skip(f"there are no recordings at {COLLECTIONS[collection]}; set LEVEL5_TRANSCRIPTS to a folder of them")
+    made, found = replaying[0], [recording for recording in replaying[1] if f"/{collection}-" in recording.name]
+    assert found
     wrong: list[str] = []
     account = made.register("1000")
     for seed, recording in enumerate(found):
