@@ -32,7 +32,7 @@ PEER_FILES := $(CURDIR)/bench/peers
 CLIENT_LOCK = $(UV) pip compile --universal --generate-hashes \
 	--no-emit-index-url --no-emit-find-links --no-header --no-annotate $(LOCK_FLAGS)
 
-.PHONY: help run test test-unit test-integration test-clients python-clients npm-clients check format lint types imports settings bench bench-soak bench-profile bench-peers bench-deposits lock clean
+.PHONY: help run test run-tests test-unit test-integration test-clients python-clients npm-clients check format lint types imports settings bench bench-soak bench-profile bench-peers bench-deposits lock clean
 
 help: ## what each target does
 	@grep -E '^[a-z-]+:.*## ' Makefile | sed -E 's/:.*## /	/' | expand -t 18
@@ -41,7 +41,10 @@ run: $(VENV)/.project ## start the appliance (UP_FLAGS, by default --sandbox)
 	@exec $(BIN)/level5 up $(UP_FLAGS)
 
 test: $(VENV)/.project ## everything: style, types, imports and all tests but the heavy ones of test-clients
-	@$(MAKE) --no-print-directory --jobs=4 --output-sync=target lint types imports python-clients
+	@$(MAKE) --no-print-directory --jobs=3 --output-sync=target lint imports python-clients
+	@$(MAKE) --no-print-directory --jobs=2 types run-tests # beside each other: to collect the tests takes one core, and so do types
+
+run-tests: $(VENV)/.project
 	$(PYTEST) $(PARALLEL) $(TEST_FLAGS)
 
 test-unit: $(VENV)/.project ## tests that open no socket
