@@ -1,5 +1,9 @@
 """The command line: `level5`, also installed as `plutus`."""
 
+import telemetry.lean_start  # noqa: F401  # before anything else is imported
+
+# isort: split
+
 import os
 import sys
 from collections.abc import Sequence
