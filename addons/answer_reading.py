@@ -67,6 +67,19 @@ class AnswerReader:
         self.until_close = False  # the body ends with the connection
         self.reusable = False  # the connection may carry another request
         self.is_plain = False  # mitmproxy finds nothing wrong with the head
+        self.fault: str | None = None  # what `read_piece` has found wrong
+
+    def read_piece(self, data: bytes) -> bytes | None:
+        """Read on in the middle of the body and return what came of it; None where it ended, or `fault` is what is wrong. What was read is kept then."""
+        try:
+            self._parser.feed_data(data)
+        except (httptools.HttpParserError, httptools.HttpParserUpgrade) as error:
+            self.fault = None if self.complete else f"not valid HTTP/1.1: {type(error).__name__}"
+            return None
+        if self.complete:
+            return None
+        pieces, self._body = self._body, []
+        return pieces[0] if len(pieces) == 1 else b"".join(pieces)
 
     def feed(self, data: bytes) -> None:
         """Read on.

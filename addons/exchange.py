@@ -202,7 +202,8 @@ class Exchange:
         """Meter a piece from the middle of a stream, if it is one."""
         if self.meter is not None and not self.meter.takes(data):
             return False
-        self._touch()
+        if self.watch is not None and not self.reading_on:
+            self.watch.touch()
         return True
 
     def observe(self, data: bytes) -> None:

@@ -17,13 +17,14 @@ from mitmproxy.proxy.layers.http import DropStream, GetHttpConnection, HTTPMode,
 from mitmproxy.proxy.layers.http import _events as http_events
 from mitmproxy.proxy.layers.http._base import HttpEvent
 
+from addons.client_answer import ClientAnswer
 from addons.conduct import Begun, BodyRefused, GoOn, Interrupt
 from addons.connections import PIPELINED_BYTES_MAX, GatewayHttp1Server
-from addons.lane_heads import NotHere, ends_with_connection, write_response_head
+from addons.lane_heads import NotHere, ends_with_connection
 from addons.lane_provider import AnswerRead, ProviderSide
 from addons.light_objects import fork
 from addons.relay import Relay
-from addons.request_reading import BadChunks, ChunkedBody, SizedBody, chunk, take_request_head
+from addons.request_reading import BadChunks, ChunkedBody, SizedBody, take_request_head
 from addons.short_way import Door, ShortWay
 from addons.streams import GatewayStream
 
@@ -51,9 +52,8 @@ class Lane(layer.Layer):
         self._wakeups: set[commands.Command] = set()
         # The client's side of the present request.
         self.body: SizedBody | ChunkedBody | None = None  # while it comes
-        self.request_done = self._response_done = False
-        self._closes = self._chunked = False
-        self._head_sent: http.Response | None = None
+        self.request_done = self._closes = False
+        self.answer = ClientAnswer()
         self.provider = ProviderSide(self, tell=self._tell)
 
     def open_short_way(self, door: Door) -> ShortWay:
@@ -150,8 +150,8 @@ class Lane(layer.Layer):
 
     def begin_turn(self, length: int | None, *, closes: bool) -> None:
         """A request begins, with a body of this length (None: in chunks)."""
-        self.request_done = self._response_done = self._chunked = self.goes_short = False
-        self._closes, self._head_sent = closes, None
+        self.request_done = self.goes_short = False
+        self._closes, self.answer = closes, ClientAnswer()
         self.body = ChunkedBody() if length is None else SizedBody(length) if length else None
 
     def end_turn(self, response: http.Response) -> bool:
@@ -161,21 +161,6 @@ class Lane(layer.Layer):
         self.stream, self.goes_short = None, False
         self.stream_id += 2
         return self._closes or ends_with_connection(response)
-
-    def begin_stream(self, response: http.Response) -> bytes | events.Event:
-        """The head of a streamed answer ends the short way. Returns it with what of the body has come, or an event to handle when it was sent."""
-        self.goes_short = False
-        response.data.http_version = b"HTTP/1.1"  # whatever the provider's: under HTTP/1.0 chunks mean nothing
-        self._take_head(response)
-        head, answer = write_response_head(response), self.provider.answer
-        passed: bytes | events.Event = AnswerRead(None) if answer.complete else b""
-        if not answer.complete and (piece := answer.take_body()):
-            passed = self._pass_piece(piece)
-        if isinstance(passed, bytes):
-            return head + passed
-        if self._short is not None:
-            self._short.write(head)
-        return passed
 
     def _begin(self, request: http.Request, length: int | None, *, closes: bool) -> Commands:
         self.begin_turn(length, closes=closes)
@@ -251,28 +236,22 @@ class Lane(layer.Layer):
 
     def _drop(self, stream: GatewayStream) -> None:
         """The stream is done. Its last words may still be on their way to the client."""
-        if stream is self.stream and (self._response_done or not self.context.client.state & ConnectionState.CAN_WRITE):
+        if stream is self.stream and (self.answer.done or not self.context.client.state & ConnectionState.CAN_WRITE):
             self.stream = None
 
     def _to_client(self, event: HttpEvent) -> Commands:
         client = self.context.client
         if isinstance(event, http_events.ResponseData):
             if event.data:
-                yield commands.SendData(client, self._framed(event.data))
+                yield commands.SendData(client, self.answer.frame(event.data))
         elif isinstance(event, http_events.ResponseHeaders):
-            self._take_head(event.response)
-            yield commands.SendData(client, write_response_head(event.response))
+            yield commands.SendData(client, self.answer.begin(event.response))
         elif isinstance(event, http_events.ResponseEndOfMessage):
-            if self._chunked:
-                yield commands.SendData(client, chunk(b""))
-            self._response_done = True
+            if end := self.answer.end():
+                yield commands.SendData(client, end)
             yield from self._finish()
         elif isinstance(event, http_events.ResponseProtocolError) and client.state & ConnectionState.CAN_WRITE:
             yield commands.CloseConnection(client)
-
-    def _take_head(self, response: http.Response) -> None:
-        self._head_sent = response
-        self._chunked = "chunked" in response.headers.get("transfer-encoding", "").lower()
 
     def pass_on(self, provider: Connection, data: bytes) -> bytes | events.Event:
         """Read what a provider sends of an answer that goes the short way, or in the middle of a streamed one, without an event or a command.
@@ -290,28 +269,26 @@ class Lane(layer.Layer):
             return events.DataReceived(provider, data)
         if not isinstance(taken, bytes) or not taken:
             return taken
-        return self._pass_piece(taken)
+        return self.pass_piece(taken)
 
-    def _pass_piece(self, piece: bytes) -> bytes | events.Event:
+    def pass_piece(self, piece: bytes) -> bytes | events.Event:
+        """Relay a piece of a streamed answer, whatever it is."""
         stream, provider = self.stream, self.provider.connection
         if stream is None or provider is None or stream.conduct is None:
             return self.provider.put_back(piece)
-        relay = Relay(self.provider, provider, stream, stream.conduct, chunked=self._chunked)
+        relay = Relay(self.provider, provider, stream, stream.conduct, chunked=self.answer.chunked)
         passed = relay.pass_piece(piece)
         if isinstance(passed, bytes):
             self._relay = relay
         return passed
 
-    def _framed(self, data: bytes) -> bytes:
-        return chunk(data) if self._chunked else data
-
     def _finish(self) -> Commands:
         """Both sides of a request are done: close, or go on with the next."""
-        if not (self.request_done and self._response_done) or self.stream is None:
+        if not (self.request_done and self.answer.done) or self.stream is None:
             return
         self.stream = None
         self.stream_id += 2
-        if self._closes or self._head_sent is None or ends_with_connection(self._head_sent):
+        if self._closes or self.answer.ends_connection:
             yield commands.CloseConnection(self.context.client)
         elif self.buffer:
             yield from self._begin_requests()

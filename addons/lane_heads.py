@@ -12,6 +12,7 @@ from typing import Any, Final
 
 import httptools
 from mitmproxy import http
+from mitmproxy.proxy.layers.http import HTTPMode, validate_request
 
 from addons.checked_headers import CheckedHeaders
 from addons.light_objects import make_request
@@ -174,3 +175,15 @@ def ends_with_connection(response: http.Response) -> bool:
     if headers.get("connection", "").lower() == "close":
         return True
     return "content-length" not in headers and "transfer-encoding" not in headers and response.status_code not in BODILESS
+
+
+def is_valid(request: http.Request) -> bool:
+    """Tell whether mitmproxy finds nothing wrong with a request's head."""
+    headers = request.headers
+    if isinstance(headers, CheckedHeaders) and headers.is_known_valid:
+        return True
+    if validate_request(HTTPMode.transparent, request, True) is not None:  # mitmproxy's signature
+        return False
+    if isinstance(headers, CheckedHeaders):
+        headers.remember_valid()
+    return True

@@ -16,18 +16,16 @@ type Passed = bytes | events.Event
 class Relay:
     """Relays one answer. What it returns goes to the client at once, or is an event to handle where there is more to do."""
 
-    __slots__ = ("_chunked", "_conduct", "_side", "_stream", "provider")
+    __slots__ = ("_answer", "_chunked", "_conduct", "_side", "_stream", "provider")
 
     def __init__(self, side: ProviderSide, provider: Connection, stream: GatewayStream, conduct: Conduct, *, chunked: bool) -> None:
-        self.provider, self._side, self._stream, self._conduct, self._chunked = provider, side, stream, conduct, chunked
+        self.provider, self._side, self._answer, self._stream, self._conduct, self._chunked = provider, side, side.answer, stream, conduct, chunked
 
     def pass_on(self, data: bytes) -> Passed:
         """Read what the provider sent, after a piece went out and while nothing else has happened since."""
-        fault = self._side.feed(data)
-        answer = self._side.answer
-        if fault is not None or answer.complete:
-            return AnswerRead(fault)
-        piece = answer.take_body()
+        piece = self._answer.read_piece(data)
+        if piece is None:
+            return AnswerRead(self._answer.fault)
         if not piece:
             return b""
         conduct = self._conduct

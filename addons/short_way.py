@@ -15,15 +15,15 @@ from typing import TYPE_CHECKING, Final, Protocol
 from mitmproxy import http
 from mitmproxy.connection import Connection, Server
 from mitmproxy.proxy import events
-from mitmproxy.proxy.layers.http import HTTPMode, validate_request
+from mitmproxy.proxy.layers.http import HTTPMode
 from mitmproxy.proxy.layers.http import _events as http_events
 from mitmproxy.proxy.layers.http._hooks import HttpRequestHeadersHook, HttpRequestHook, HttpResponseHeadersHook, HttpResponseHook
 
-from addons.checked_headers import CheckedHeaders, names_of
+from addons.checked_headers import names_of
 from addons.conduct import CONDUCT, Begun, BodyRefused, Conduct, GoOn
 from addons.connections import GatewayHttp1Server
 from addons.hook_table import HookTable
-from addons.lane_heads import NotHere, write_request, write_response_head
+from addons.lane_heads import NotHere, is_valid, write_request, write_response_head
 from addons.lane_provider import AnswerRead
 from addons.light_objects import fork, make_flow
 from addons.request_reading import SizedBody, take_request_head
@@ -69,10 +69,6 @@ class ShortWay:
     def __init__(self, lane: "Lane", door: Door) -> None:
         self._lane, self._door = lane, door
 
-    def write(self, data: bytes) -> None:
-        """Send something to the client."""
-        self._door.write(data)
-
     # The request
 
     def receive(self, data: bytes) -> None:
@@ -97,7 +93,7 @@ class ShortWay:
         if found is None:
             return
         request, length, closes = found
-        if length is None or not _is_valid(request) or not door.hooks.calls_all(HOOKS):
+        if length is None or not is_valid(request) or not door.hooks.calls_all(HOOKS):
             door.feed(Begun(request, length, closes))
             return
         lane.begin_turn(length, closes=closes)
@@ -224,7 +220,7 @@ class ShortWay:
                 return AnswerRead(None)
             if head.stream:
                 stream.server_state, stream.head_sent = stream.state_stream_response_body, True
-                return self._lane.begin_stream(head)
+                return self._begin_stream(head)
             stream.server_state = stream.state_consume_response_body
         conduct: Conduct | None = flow.metadata.get(CONDUCT)
         body = answer.take_body()
@@ -238,6 +234,20 @@ class ShortWay:
         else:
             self._end_answer(stream, body)
         return b""
+
+    def _begin_stream(self, response: http.Response) -> bytes | events.Event:
+        """The head of a streamed answer ends the short way. Returns it with what of the body has come, or an event to handle when it was sent."""
+        lane, answer = self._lane, self._lane.provider.answer
+        lane.goes_short = False
+        response.data.http_version = b"HTTP/1.1"  # whatever the provider's: under HTTP/1.0 chunks mean nothing
+        head = lane.answer.begin(response)
+        passed: bytes | events.Event = AnswerRead(None) if answer.complete else b""
+        if not answer.complete and (piece := answer.take_body()):
+            passed = lane.pass_piece(piece)
+        if isinstance(passed, bytes):
+            return head + passed
+        self._door.write(head)
+        return passed
 
     def _end_answer(self, stream: GatewayStream, body: bytes) -> None:
         lane, flow = self._lane, stream.flow
@@ -284,15 +294,3 @@ class ShortWay:
         stream = self._lane.stream
         if stream is not None:
             self._door.feed(stream.awaited())
-
-
-def _is_valid(request: http.Request) -> bool:
-    """Tell whether mitmproxy finds nothing wrong with a request's head."""
-    headers = request.headers
-    if isinstance(headers, CheckedHeaders) and headers.is_known_valid:
-        return True
-    if validate_request(HTTPMode.transparent, request, True) is not None:  # mitmproxy's signature
-        return False
-    if isinstance(headers, CheckedHeaders):
-        headers.remember_valid()
-    return True
