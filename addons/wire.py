@@ -4,12 +4,18 @@ import asyncio
 from collections.abc import Callable
 from typing import override
 
+READ_BYTES_MAX = 256 * 1024
+
+# All connections are read into one place, from which each piece is copied at once. asyncio would make room for the most that can come at every
+# read and give back what was not needed, which costs more than the read itself.
+_room = memoryview(bytearray(READ_BYTES_MAX))
+
 
 def _nothing() -> None:
     return
 
 
-class Wire(asyncio.Protocol):
+class Wire(asyncio.BufferedProtocol):
     """A connection. What comes before anybody listens is kept, and the other side is not read meanwhile."""
 
     def __init__(self, accept: Callable[["Wire"], None] = lambda _: None) -> None:
@@ -35,7 +41,12 @@ class Wire(asyncio.Protocol):
         self._accept(self)
 
     @override
-    def data_received(self, data: bytes) -> None:
+    def get_buffer(self, sizehint: int) -> memoryview:
+        return _room
+
+    @override
+    def buffer_updated(self, nbytes: int) -> None:
+        data = bytes(_room[:nbytes])
         if self._receive is not None:
             self._receive(data)
         else:
