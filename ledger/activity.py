@@ -14,7 +14,7 @@ from ledger.activity_values import CLIENTS_MAX, KEPT_DAYS, MODEL_LENGTH_MAX, MOD
 from ledger.balances import Balances
 from ledger.entries import HOUSE_SHARD, AccountId
 from ledger.errors import BalanceUnavailable
-from ledger.journal import EPOCH
+from ledger.moments import EPOCH
 from ledger.stores import redis_command, redis_pipeline
 
 type TallyKey = tuple[int, int, int, str]  # shard, account, hours since the epoch, model

@@ -11,7 +11,8 @@ from dataclasses import dataclass
 from typing import Any, Final
 
 from ledger.entries import AccountId
-from ledger.journal import AccountFigures, JournalWriter, moment
+from ledger.journal import AccountFigures, JournalWriter
+from ledger.moments import moment
 from ledger.postings import Transaction, customer
 from ledger.queries import SQL
 from ledger.tokens import TokenScope

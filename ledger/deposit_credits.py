@@ -77,14 +77,16 @@ class DepositCredits(VaultLink):
         Raises:
             JournalUnavailable: Postgres did not answer, or a restored journal is being brought up to date.
         """
+        async with journal_answers():
+            await self._pool.execute(SQL["name_unknown_codes"])
+            rows = await self._pool.fetch(SQL["due_deposits"], limit)
+        if not rows:
+            return 0
         try:
             hot = await self._balances.read_all_meta()
         except BalanceUnavailable as error:
             log.warning("deposits_wait", error=str(error))
             return 0
-        async with journal_answers():
-            await self._pool.execute(SQL["name_unknown_codes"])
-            rows = await self._pool.fetch(SQL["due_deposits"], limit)
         batch, by_shard = _Batch(hot), dict[int, list[Any]]()
         for row in rows:
             by_shard.setdefault(row["shard"], []).append(row)

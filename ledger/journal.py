@@ -4,8 +4,7 @@ import json
 from collections.abc import AsyncIterator, Iterable, Mapping
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
-from datetime import UTC, datetime, timedelta
-from functools import lru_cache
+from datetime import UTC, datetime
 from typing import Any, Final
 
 import asyncpg
@@ -14,6 +13,7 @@ import asyncpg.exceptions
 from ledger.entries import AccountId
 from ledger.errors import JournalUnavailable
 from ledger.made_rows import MadeRows
+from ledger.moments import milliseconds, moment
 from ledger.postings import CUSTOMER, Transaction, body_digest, chain, key_digest
 from ledger.queries import SQL
 from ledger.reported_rows import ReportedRows
@@ -24,7 +24,6 @@ ACQUIRE_SECONDS_MAX: Final = 5.0
 COMMAND_SECONDS_MAX: Final = 15.0
 LONG_READ_SECONDS_MAX: Final = 600.0  # a whole shard, for an audit or a rebuild
 POOL_SIZE_MAX: Final = 12  # four rebuilds take two each
-EPOCH: Final = datetime(1970, 1, 1, tzinfo=UTC)
 
 # The driver ships no types, so a connection, a pool and the module itself are typed here, once.
 type Connection = Any
@@ -45,17 +44,6 @@ JOURNAL_FAILURES: Final = (
     driver.ReadOnlySQLTransactionError,
     driver.InvalidCachedStatementError,  # the tables changed under a prepared statement
 )
-
-
-@lru_cache(maxsize=4096)
-def moment(milliseconds: int) -> datetime:
-    """Return the moment `milliseconds` after the epoch, exactly. What is settled together asks for the same one again and again."""
-    return EPOCH + timedelta(milliseconds=milliseconds)
-
-
-def milliseconds(at: datetime) -> int:
-    """Return the whole milliseconds between the epoch and `at`."""
-    return (at - EPOCH) // timedelta(milliseconds=1)
 
 
 def now_ms() -> int:

@@ -10,7 +10,8 @@ from typing import Any, Final
 from ledger.entries import HOUSE_SHARD, ChargeRecord
 from ledger.figure_audit import check_rollups
 from ledger.findings import Fault, Report
-from ledger.journal import ACQUIRE_SECONDS_MAX, LONG_READ_SECONDS_MAX, Connection, Pool, journal_answers, milliseconds
+from ledger.journal import ACQUIRE_SECONDS_MAX, LONG_READ_SECONDS_MAX, Connection, Pool, journal_answers
+from ledger.moments import milliseconds
 from ledger.postings import CUSTOMER, GENESIS_HEAD, Transaction, chain, key_digest
 from ledger.queries import SQL
 from ledger.reported_audit import PriceUsage, ReportedAudit

@@ -3,7 +3,7 @@
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from ledger.entries import AccountId
+from ledger.entries import SHARDS, AccountId
 from ledger.errors import BrokenInvariant, ShardClosed
 from ledger.holds import AccountRow, OutboxEntry
 from ledger.money import AMOUNT_MAX
@@ -62,16 +62,16 @@ class OutboxLink(ShardLink):
         [rows] = await self._read_plain([("XRANGE", outbox_key(shard), f"({after}-0", "+", "COUNT", count)])
         return [_read_entry(identity, fields) for identity, fields in rows]
 
-    async def shards_overdue(self, epochs: Mapping[int, int]) -> list[int]:
-        """Return the shards that have a hold whose deadline has passed by Redis's own clock.
+    async def shards_overdue(self) -> list[int]:
+        """Return the shards that have a hold whose deadline has passed by Redis's own clock, and those of which no epoch is known.
 
         Raises:
             BalanceUnavailable: Redis did not answer.
         """
         [(seconds, microseconds)] = await self._read_plain([("TIME",)])
         now_ms = int(seconds) * 1000 + int(microseconds) // 1000
-        overdue = await self._read_plain([("ZCOUNT", f"{epoch_prefix(shard, epoch)}holds", "-inf", now_ms) for shard, epoch in epochs.items()])
-        return [shard for shard, count in zip(epochs, overdue, strict=True) if count]
+        holds = [("ZCOUNT", f"{epoch_prefix(shard, self.epoch(shard))}holds", "-inf", now_ms) for shard in range(SHARDS)]
+        return [shard for shard, overdue in enumerate(await self._read_plain(holds)) if overdue or not self.epoch(shard)]
 
     async def await_entries(self, ends: Mapping[int, int], *, seconds_max: float) -> None:
         """Wait until the outbox of one of the shards has an entry above its number in `ends`, `seconds_max` at most.

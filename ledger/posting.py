@@ -17,7 +17,8 @@ from ledger.change_rows import Change, record_change
 from ledger.entries import AccountId, ChargeRecord
 from ledger.errors import BrokenInvariant
 from ledger.holds import OutboxEntry
-from ledger.journal import AccountFigures, Connection, JournalWriter, ShardPosition, moment, read_figures
+from ledger.journal import AccountFigures, Connection, JournalWriter, ShardPosition, read_figures
+from ledger.moments import moment
 from ledger.outbox import counts_as_line
 from ledger.postings import Transaction, adjustment_legs, body_digest, charge_legs, key_digest
 from ledger.queries import SQL

@@ -22,8 +22,10 @@ async def reap(balances: Balances) -> int:
         BalanceUnavailable: Redis is away.
     """
     ended = 0
-    metas = await balances.read_all_meta()  # closes the shards that are behind what this process has seen of them
-    for shard in await balances.shards_overdue({shard: meta.epoch for shard, meta in metas.items() if meta is not None}):
+    overdue = await balances.shards_overdue()
+    if overdue:
+        await balances.read_all_meta()  # closes the shards that are behind what this process has seen of them
+    for shard in overdue:
         try:
             expired = await balances.expire(shard)
         except ShardClosed:

@@ -4,7 +4,8 @@ from typing import Final
 
 from ledger.errors import BrokenInvariant
 from ledger.holds import OutboxEntry
-from ledger.journal import JournalWriter, moment
+from ledger.journal import JournalWriter
+from ledger.moments import moment
 from ledger.postings import Transaction, usage_legs
 from ledger.statement_lines import StatementLine
 from ledger.usage_record import UsageRecord

@@ -2,11 +2,11 @@
 
 from collections.abc import Iterator
 from dataclasses import dataclass, field
-from datetime import UTC, datetime, timedelta
-from functools import lru_cache
+from datetime import datetime
 from typing import Any, Final
 
 from ledger.entries import AccountId
+from ledger.moments import moment
 from ledger.queries import SQL
 from ledger.usage_record import ESTIMATED, UNPRICED, WHOLE_REQUEST, UsageRecord
 
@@ -18,7 +18,6 @@ MODELS_MAX: Final = 500  # of one account that its figures tell apart: whoever r
 TASK_TYPES_MAX: Final = 200
 type RollupKey = tuple[int, int, datetime, str, str]  # shard, account, hour; provider and model, or workspace and task type
 
-_EPOCH: Final = datetime(1970, 1, 1, tzinfo=UTC)
 _COLUMNS: Final = (
     "shard", "account_id", "request_id", "line", "provider", "model", "operation", "input_tokens", "output_tokens", "cache_write_5m_tokens",
     "cache_write_1h_tokens", "cache_read_tokens", "amount", "estimated", "occurred_at", "settled_at", "seq", "reasoning_tokens", "task_type", "source",
@@ -62,7 +61,7 @@ class ReportedRows:
             label, put, out, read, write, reasoning, cost, flags, since, *rest = row
             provider, model, task_type, source, workspace_id, user_id = record.labels[label]
             long = rest[1] if len(rest) > 1 else 0
-            occurred_at = _moment(record.at + since)
+            occurred_at = moment(record.at + since)
             self._events.append(
                 (
                     shard, account, record.request_id, line, provider, model, REPORTED, put, out, write - long, long, read, cost, flags & ESTIMATED != 0,
@@ -102,11 +101,6 @@ class ReportedRows:
         if self._claims:
             await connection.execute(SQL["restore_claims"], *_columns(self._claims))
         await connection.execute(SQL["use_keys"], *_columns(sorted(self._used.items())))
-
-
-@lru_cache(maxsize=4096)
-def _moment(milliseconds: int) -> datetime:
-    return _EPOCH + timedelta(milliseconds=milliseconds)
 
 
 def _figures(record: UsageRecord, sums: list[int], *, estimated: bool) -> ReportedFigures:

@@ -11,7 +11,8 @@ from ledger.balances import Balances
 from ledger.changes import read_open_meta, wait_posted
 from ledger.entries import RequestId
 from ledger.ingest_values import event_id
-from ledger.journal import LONG_READ_SECONDS_MAX, Pool, journal_answers, milliseconds, moment
+from ledger.journal import LONG_READ_SECONDS_MAX, Pool, journal_answers
+from ledger.moments import milliseconds, moment
 from ledger.queries import SQL
 
 PAGE: Final = 1000

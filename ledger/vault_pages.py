@@ -10,7 +10,8 @@ from ledger.base58 import KEY_BYTES, decode_exactly
 from ledger.deposit_values import Cursor, Move, PageOutcome, Vault, deposit_key
 from ledger.entries import HOUSE_SHARD
 from ledger.errors import BrokenInvariant, NoVault
-from ledger.journal import Connection, JournalWriter, journal_answers, journal_transaction, lock_shards, moment, now_ms
+from ledger.journal import Connection, JournalWriter, journal_answers, journal_transaction, lock_shards, now_ms
+from ledger.moments import moment
 from ledger.postings import DRAWINGS, UNATTRIBUTED, VAULT, Legs, Transaction, key_digest
 from ledger.queries import SQL
 from ledger.vault_chain import continue_vault

@@ -4,7 +4,8 @@ from typing import Final
 
 from ledger.balances import Balances
 from ledger.holds import OutboxEntry
-from ledger.journal import Pool, journal_answers, milliseconds
+from ledger.journal import Pool, journal_answers
+from ledger.moments import milliseconds
 from ledger.postings import key_digest
 from ledger.queries import SQL
 
