@@ -14,6 +14,7 @@ scrolling. All pages that a test opened are checked once more at its end.
 
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Literal
 
 import pytest
 from playwright.sync_api import Browser, Page
@@ -33,9 +34,14 @@ def service(store_home: Path) -> Iterator[Appliance]:
         yield made
 
 
-@pytest.fixture(scope="module")
+def as_long_as_possible(fixture_name: str, config: pytest.Config) -> Literal["session", "module"]:
+    """A process of several runs no other tests after these; where there is one alone, the asynchronous ones of other folders follow."""
+    return "session" if config.option.processes > 1 else "module"
+
+
+@pytest.fixture(scope=as_long_as_possible)
 def browser() -> Iterator[Browser]:
-    """A Chromium, no longer than this module's tests need it: those of other folders are asynchronous."""
+    """A Chromium, as long as no test of the process may be asynchronous."""
     with running_browser() as running:
         yield running
 
