@@ -20,13 +20,17 @@ REPLY_BYTES_MAX = 16 * 1024 * 1024
 # A loop that was busy itself may find an answer and its time-out in the same turn: the answer is looked at first.
 GRACE_SECONDS = 0.05
 
+READ_BYTES_MAX = 256 * 1024
+
 _NOTHING = object()
+# Where all lines are read to, and read from at once: asyncio would make room for the most that can come at every read, which costs more than the read.
+_room = memoryview(bytearray(READ_BYTES_MAX))
 
 Word = str | bytes | int
 pack = cast("Callable[[tuple[Word, ...]], bytes]", hiredis.pack_command)  # its types know tuples of one word only
 
 
-class WireLine(asyncio.Protocol):
+class WireLine(asyncio.BufferedProtocol):
     """One connection. Replies are matched by order alone, so nothing may be read from it after a reply is missing."""
 
     def __init__(self, *, seconds_max: float, on_end: Callable[["WireLine"], None]) -> None:
@@ -73,13 +77,16 @@ class WireLine(asyncio.Protocol):
         self._transport = cast("asyncio.Transport", transport)
         self._transport.set_write_buffer_limits(high=UNSENT_BYTES_MAX)
 
-    def data_received(self, data: bytes) -> None:
+    def get_buffer(self, sizehint: int) -> memoryview:  # noqa: ARG002  # asyncio's signature
+        return _room
+
+    def buffer_updated(self, nbytes: int) -> None:
         if self.ended:
             return
-        self._unread += len(data)
+        self._unread += nbytes
         read, waiting = self._reader.gets, self._waiting
         try:
-            self._reader.feed(data)
+            self._reader.feed(_room, 0, nbytes)  # type: ignore[arg-type]  # it takes any buffer, and keeps a copy
             while (value := read()) is not _NOTHING:
                 self._unread = 0
                 reply = waiting.popleft()
