@@ -1,6 +1,7 @@
 """What is sold and under which limits: the rate card and the ledger's settings in the words of the API."""
 
 from collections.abc import Iterable, Mapping
+from dataclasses import fields
 from typing import Final
 
 from config.settings import Settings
@@ -57,11 +58,17 @@ def _dearest_output(rate: Rate) -> int:
     return effective(max(lists), service_tier_bps=tier_bps, markup_bps=rate.markup_bps)
 
 
+def charged_prices(prices: Prices, markup_bps: int) -> Prices:
+    """Return what customers pay: each of the prices with the mark-up on it."""
+    return Prices(**{kind.name: effective(getattr(prices, kind.name), markup_bps=markup_bps) for kind in fields(Prices)})
+
+
 def _model_prices(rate: Rate, *, available: bool) -> ModelPrices:
+    charged = charged_prices(rate.prices, rate.markup_bps)
     return ModelPrices(
-        **_price_fields(rate.prices, rate.markup_bps),
-        input_audio_per_1m=effective(rate.prices.input_audio, markup_bps=rate.markup_bps),
-        output_audio_per_1m=effective(rate.prices.output_audio, markup_bps=rate.markup_bps),
+        **_price_fields(charged),
+        input_audio_per_1m=charged.input_audio,
+        output_audio_per_1m=charged.output_audio,
         provider=rate.provider,
         model=rate.model,
         provider_model=rate.provider_model,
@@ -69,7 +76,7 @@ def _model_prices(rate: Rate, *, available: bool) -> ModelPrices:
         context=rate.context,
         output_max=rate.output_max,
         aliases=list(rate.aliases),
-        tiers=[TierPrices(above=tier.above, **_price_fields(tier.prices, rate.markup_bps)) for tier in rate.tiers],
+        tiers=[TierPrices(above=tier.above, **_price_fields(charged_prices(tier.prices, rate.markup_bps))) for tier in rate.tiers],
         service_tiers=dict(rate.service_tiers),
         fees={name: effective(fee, markup_bps=rate.markup_bps) for name, fee in rate.fees.items()},
         markup_bps=rate.markup_bps,
@@ -78,12 +85,11 @@ def _model_prices(rate: Rate, *, available: bool) -> ModelPrices:
     )
 
 
-def _price_fields(prices: Prices, markup_bps: int) -> Mapping[str, int]:
-    listed = {
-        "input_per_1m": prices.input,
-        "output_per_1m": prices.output,
-        "cache_write_per_1m": prices.cache_write_5m,
-        "cache_read_per_1m": prices.cache_read,
-        "cache_write_1h_per_1m": prices.cache_write_1h,
+def _price_fields(charged: Prices) -> Mapping[str, int]:
+    return {
+        "input_per_1m": charged.input,
+        "output_per_1m": charged.output,
+        "cache_write_per_1m": charged.cache_write_5m,
+        "cache_read_per_1m": charged.cache_read,
+        "cache_write_1h_per_1m": charged.cache_write_1h,
     }
-    return {name: effective(price, markup_bps=markup_bps) for name, price in listed.items()}

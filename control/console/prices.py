@@ -14,13 +14,13 @@ from starlette.responses import Response
 
 from config.price_drift import Difference, differences
 from config.rate_card import RateCardError, parse_rate_card
-from control.catalogue import configured_providers
+from control.catalogue import charged_prices, configured_providers
 from control.console.door import enter, shown
 from control.errors import ApiError
 from control.reading import read_query
 from ledger.console_reads import rate_card_before, rate_card_body, rate_cards
 from metering.rate_cards import RateCard
-from metering.rates import Prices, Rate, effective
+from metering.rates import Prices, Rate
 
 ROWS: Final = 20
 MODELS: Final = 25
@@ -54,7 +54,7 @@ class Priced:
 
     rate: Rate
     served: bool
-    charged: Mapping[str, int]
+    charged: Prices
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -77,7 +77,7 @@ async def show_prices(request: Request) -> Response:
     offered = context.rates()
     found = [rate for rate in offered if query.provider in {"", rate.provider} and query.q.lower() in rate.model.lower()]
     first = (query.page - 1) * MODELS
-    rows = [Priced(rate=rate, served=rate.provider in served, charged=_charged(rate)) for rate in found[first : first + MODELS]]
+    rows = [Priced(rate=rate, served=rate.provider in served, charged=charged_prices(rate.prices, rate.markup_bps)) for rate in found[first : first + MODELS]]
     return shown(
         request, operator, "prices.html", title="Prices", here="/admin/prices", card=context.card.hash, rows=rows, query=query, offered=len(offered),
         found=len(found), more=len(found) > first + MODELS, providers=sorted({rate.provider for rate in offered}),
@@ -156,7 +156,3 @@ def _figures_of(rate: Rate) -> dict[str, str]:
 def _drift(card: RateCard, _day: str) -> tuple[Difference, ...]:
     """Return where the card is not as published: found once a day, since it takes longer than a page may."""
     return tuple(differences(card))
-
-
-def _charged(rate: Rate) -> dict[str, int]:
-    return {kind.name: effective(getattr(rate.prices, kind.name), markup_bps=rate.markup_bps) for kind in fields(Prices)}
