@@ -16,6 +16,7 @@ from ledger.migrate import migrate
 from telemetry import logs
 from tests.fakes.appliance import Appliance, appliance
 from tests.fakes.authorities import read_authorities_once
+from tests.fakes.commands import start_commands
 
 pytest_plugins = ["tests.parallel"]
 
@@ -32,6 +33,13 @@ PLAIN_LOGS = [*structlog.get_config()["processors"][:-1], structlog.dev.ConsoleR
 
 read_authorities_once()
 structlog.configure(processors=PLAIN_LOGS)
+
+
+def pytest_collection_finish(session: pytest.Session) -> None:
+    """Where several processes are about to be forked, let one server run the commands of all."""
+    option = session.config.option
+    if option.processes > 1 and not option.collectonly and any(not item.nodeid.startswith("tests/unit/") for item in session.items):
+        start_commands()
 
 
 @pytest.fixture(autouse=True)

@@ -22,7 +22,7 @@ def run_command(*arguments: str, environment: Mapping[str, str]) -> subprocess.C
     """
     with tempfile.TemporaryFile() as output, tempfile.TemporaryFile() as error, socket.socket(socket.AF_UNIX) as connection:
         connection.settimeout(COMMAND_SECONDS_MAX)
-        connection.connect(_address())
+        connection.connect(start_commands())
         request = json.dumps({"arguments": arguments, "environment": dict(environment)}).encode() + b"\n"
         sent = socket.send_fds(connection, [request], [output.fileno(), error.fileno()])
         connection.sendall(request[sent:])
@@ -35,8 +35,8 @@ def run_command(*arguments: str, environment: Mapping[str, str]) -> subprocess.C
 
 
 @cache
-def _address() -> str:
-    """Start the server and return where it listens: an address that no file stands for, so that nothing stays behind."""
+def start_commands() -> str:
+    """Start the server and return where it listens: an address that no file stands for, so that nothing stays behind. Forks of this process share it."""
     with socket.socket(socket.AF_UNIX) as listening:
         listening.bind("")  # Linux picks an abstract name
         listening.listen()
