@@ -138,10 +138,7 @@ class GatewayHandler(Connections):
 
     @staticmethod
     def _run(work: Coroutine[Any, Any, None]) -> None:
-        task = asyncio.Task(work, loop=asyncio.get_running_loop(), eager_start=True)
-        if not task.done():
-            _RUNNING.add(task)
-            task.add_done_callback(_RUNNING.discard)
+        asyncio.Task(_held(work), loop=asyncio.get_running_loop(), eager_start=True)
 
     async def _finish_hook(self, hook: commands.StartHook, rest: Awaitable[None]) -> None:
         await rest
@@ -149,4 +146,14 @@ class GatewayHandler(Connections):
             self.feed(events.HookCompleted(hook))
 
 
-_RUNNING: set[asyncio.Task[None]] = set()  # the loop itself holds its tasks weakly
+async def _held(work: Coroutine[Any, Any, None]) -> None:
+    """Do `work` in a task that is held until it is done. To be told by the loop that it is would cost a turn of it."""
+    task = asyncio.current_task()
+    _RUNNING.add(task)
+    try:
+        await work
+    finally:
+        _RUNNING.discard(task)
+
+
+_RUNNING: set[asyncio.Task[None] | None] = set()  # the loop itself holds its tasks weakly
