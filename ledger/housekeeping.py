@@ -49,7 +49,7 @@ class Housekeeping:
         if now >= self._trim_at:
             shard, self._trim_next = self._trim_next, (self._trim_next + 1) % SHARDS
             self._trim_at = now + TRIM_SECONDS / SHARDS
-            if shard in healthy:
+            if shard in healthy and healthy[shard].posted:
                 await trim_shard(self._balances, shard, posted=healthy[shard].posted, before_ms=now_ms() - await self._kept_ms())
 
     async def _kept_ms(self) -> int:

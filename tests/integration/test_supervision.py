@@ -11,6 +11,7 @@ from pathlib import Path
 
 import pytest
 
+from cli.appliance import role_environment
 from cli.children import LOG_BYTES_MAX, PAUSE_SECONDS_MAX, Child, describe_ending, rotate_log, stop_together, tend
 from cli.home_lock import HomeInUse, HomeLock, is_running
 from cli.ports import PortInUse, require_free_ports
@@ -204,3 +205,12 @@ def test_a_port_given_twice_is_refused() -> None:
 def test_an_address_that_is_not_ours_is_refused() -> None:
     with pytest.raises(PortInUse, match=r"cannot listen on 192\.0\.2\.1"):
         require_free_ports(load_settings({"gateway.host": "192.0.2.1"}, environment={}))
+
+
+def test_a_role_has_one_heap_unless_the_operator_says_otherwise() -> None:
+    settings = load_settings({"mode": "sandbox"})
+
+    usual = role_environment(settings, {}, metrics=None, internal_key="k")
+    told = role_environment(settings, {"MALLOC_ARENA_MAX": "4"}, metrics=None, internal_key="k")
+
+    assert (usual["MALLOC_ARENA_MAX"], told["MALLOC_ARENA_MAX"]) == ("1", "4")
