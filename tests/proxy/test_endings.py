@@ -236,11 +236,14 @@ async def test_an_error_in_a_200_costs_nothing(stage: Stage) -> None:
     await stage.settled(account, charges=0)
 
 
-async def leave(stage: Stage, account: NewAccount, body: dict[str, Any], *, until: bytes = b"", after: float = 0.0) -> None:
-    """Send a request, wait for these bytes of its answer, then hang up."""
+async def leave(stage: Stage, account: NewAccount, body: dict[str, Any], *, until: bytes = b"", after: float = 0.0, reached: bool = True) -> None:
+    """Send a request, wait until it has reached its provider and for these bytes of the answer, then hang up."""
     reader, writer = await stage.connect()
+    asked, received = len(stage.provider.asked), b""
     writer.write(stage.raw_request(account, json.dumps(body).encode()))
-    received = b""
+    async with asyncio.timeout(10):
+        while reached and len(stage.provider.asked) == asked:
+            await asyncio.sleep(0.01)
     while until not in received:
         received += await asyncio.wait_for(reader.read(65536), 5)
     await asyncio.sleep(after)
@@ -336,7 +339,7 @@ async def test_a_client_that_leaves_while_the_provider_is_dialled_pays_nothing(m
         stage = await make_stage(providers={"anthropic": {"base_url": f"https://127.0.0.1:{port}", "api_key": "k"}})
         account = await stage.open_account()
 
-        await leave(stage, account, BODY, after=0.3)
+        await leave(stage, account, BODY, after=0.3, reached=False)
 
         await stage.settled(account, charges=0)
 
