@@ -12,6 +12,9 @@ from metering.references import REFERENCES_MAX, REFERRING, InvalidReference, Sto
 Node = dict[str, object]
 Container = Node | list[object]
 
+_CONTAINERS = (dict, list)
+# Members that are looked at wherever they stand.
+_TELLING = frozenset({"cache_control", *REFERRING})
 # Parts whose keys are the caller's own words, not the provider's.
 _OPAQUE = frozenset({
     "input_schema", "parameters", "schema", "metadata", "response_format", "client_metadata", "logit_bias", "output_schema", "input_examples",
@@ -57,8 +60,12 @@ def scan_contents(values: Node) -> ContentScan:
     Raises:
         InvalidReference: what should name a stored object is no id.
     """
-    scan, aside = ContentScan(), ContentScan()
+    scan = ContentScan()
     others = _walk([values], scan, within=_CONTENT)
+    if not others:
+        _inspect_items(values.get("input"), scan)
+        return scan
+    aside = ContentScan()
     _walk(others, aside, within=None)
     _inspect_items(values.get("input"), scan)
     scan.images += aside.images
@@ -72,34 +79,39 @@ def scan_contents(values: Node) -> ContentScan:
 
 
 def _walk(stack: list[Container], scan: ContentScan, *, within: frozenset[str] | None) -> list[Container]:
-    """Inspect every object that can be reached by names `within`; return the parts below other names."""
+    """Inspect every object that can be reached by names `within`; return the parts below other names.
+
+    Most objects are text and count by their bytes alone: a long conversation has thousands of them, so each costs few steps.
+    """
     others: list[Container] = []
     while stack:
         node = stack.pop()
         if isinstance(node, list):
-            stack += [part for part in node if isinstance(part, (dict, list))]
+            stack += [part for part in node if isinstance(part, _CONTAINERS)]
             continue
-        kind = node.get("type")
-        _inspect(node, kind, scan)
-        skipped = "input" if isinstance(kind, str) and kind.endswith("tool_use") else None
+        skipped = None
+        if isinstance(kind := node.get("type"), str):
+            if kind in _HANDLERS:
+                _HANDLERS[kind](node, scan)
+            skipped = "input" if kind.endswith("tool_use") else None
+        if not _TELLING.isdisjoint(node):
+            _inspect_members(node, scan)
         for name, part in node.items():
-            if name in REFERRING:
-                for found in read_member(node, name):
-                    scan.refer(found)
-            if isinstance(part, (dict, list)) and name not in _OPAQUE and name != skipped:
+            if isinstance(part, _CONTAINERS) and name not in _OPAQUE and name != skipped:
                 (stack if within is None or name in within else others).append(part)
     return others
 
 
-def _inspect(node: Node, kind: object, scan: ContentScan) -> None:
-    """Count one object by its type; most are text and count by their bytes alone."""
+def _inspect_members(node: Node, scan: ContentScan) -> None:
+    """Keep which lifetime in the cache an object asks for, and what its members refer to."""
     control = node.get("cache_control")
     if isinstance(control, dict):
         # A lifetime that is not known here is held at the dearest there is.
         scan.cache_write.add("5m" if control.get("ttl") in (None, "5m") else "1h")
-    handler = _HANDLERS.get(kind) if isinstance(kind, str) else None
-    if handler is not None:
-        handler(node, scan)
+    for name in node:
+        if name in REFERRING:
+            for found in read_member(node, name):
+                scan.refer(found)
 
 
 def _inspect_items(items: object, scan: ContentScan) -> None:

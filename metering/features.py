@@ -18,8 +18,16 @@ _TIER_FIELDS: Mapping[str, tuple[str, tuple[object, ...]]] = {
 }
 
 
+# What nearly no body has: where none of them stands, there is nothing to read.
+_MODES = frozenset({*_NEUTRAL, "plugins", "modalities", "audio"})
+_THINKING = frozenset({"thinking", "reasoning", "reasoning_effort", "include_reasoning"})
+_NONE: frozenset[str] = frozenset()
+
+
 def read_features(values: dict[str, object], *, audio_input: bool) -> frozenset[str]:
     """Return the names of the modes of a body that token prices do not cover, such as `background` or `plugin:web`."""
+    if not audio_input and _MODES.isdisjoint(values):
+        return _NONE
     found = set(_unusual_values(values))
     found.update(f"plugin:{name}" for name in _plugins(values.get("plugins")))
     modalities = values.get("modalities")
@@ -56,6 +64,8 @@ def _plugins(plugins: object) -> Iterator[str]:
 
 def read_tiers(values: dict[str, object], service_tier: str | None) -> tuple[str, ...]:
     """Return the names under which the rate card prices the whole request higher or lower, such as `flex` or `geo_us`."""
+    if service_tier is None and _TIER_FIELDS.keys().isdisjoint(values):
+        return ()
     named = [service_tier] if service_tier is not None else []
     for field, (prefix, neutral) in _TIER_FIELDS.items():
         if field in values and not _is_usual(value := values[field], neutral):
@@ -68,6 +78,8 @@ def read_unseen(values: dict[str, object], model: str) -> int:
 
     Claude shows a summary of its thinking at most, also where others serve it; other models hide theirs where they are asked to.
     """
+    if _THINKING.isdisjoint(values):
+        return 0
     unseen = _thinking_tokens(values["thinking"]) if "thinking" in values else 0
     reasoning, effort = values.get("reasoning"), values.get("reasoning_effort")
     hides = values.get("include_reasoning") is False or (isinstance(reasoning, dict) and reasoning.get("exclude") is True)
@@ -98,7 +110,9 @@ def _tokens(budget: object) -> int:
 
 def read_passes(values: dict[str, object]) -> int:
     """Return how often the whole input may be read: once more when the provider may compact it first."""
-    management = values.get("context_management")
+    if "context_management" not in values:
+        return 1
+    management = values["context_management"]
     edits = management.get("edits") if isinstance(management, dict) else management
     kinds = [edit.get("type") for edit in edits if isinstance(edit, dict)] if isinstance(edits, list) else []
     return 2 if any(isinstance(kind, str) and kind.startswith("compact") for kind in kinds) else 1
@@ -106,6 +120,8 @@ def read_passes(values: dict[str, object]) -> int:
 
 def read_fallbacks(values: dict[str, object], model: str) -> tuple[str, ...]:
     """Return the models that may answer instead of `model`, each once, in the order of the body."""
+    if "models" not in values and "fallbacks" not in values:
+        return ()
     named = [name for field in ("models", "fallbacks") for name in _models(values.get(field))]
     return tuple(dict.fromkeys(name for name in named if name != model))
 

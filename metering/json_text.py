@@ -9,8 +9,11 @@ import json
 import re
 from collections.abc import Iterable
 from dataclasses import dataclass
+from json.scanner import make_scanner
 
 _SPACES = re.compile(r"[ \t\n\r]*")
+# What stands between two values, up to the name of the next: nearly always just this.
+_NEXT_MEMBER = re.compile(r'[ \t\n\r]*,[ \t\n\r]*"([^"\\\x00-\x1f]*)"[ \t\n\r]*:[ \t\n\r]*')
 _PLAIN_NAME = re.compile(r'"([^"\\\x00-\x1f]*)"[ \t\n\r]*:[ \t\n\r]*')  # without escapes, as nearly all are
 
 
@@ -44,7 +47,9 @@ def _refuse_constant(name: str) -> object:
     raise InvalidJson(f"{name} is not a JSON value")
 
 
-_DECODER = json.JSONDecoder(object_pairs_hook=_object_without_repeats, parse_constant=_refuse_constant)
+# The scanner of such a decoder, to which `raw_decode` is only a step more.
+_strict = json.JSONDecoder(object_pairs_hook=_object_without_repeats, parse_constant=_refuse_constant)
+_scan_value = make_scanner(_strict)  # type: ignore[arg-type]  # the stubs expect a scanner where it takes a decoder's settings
 
 
 def read_object(text: str) -> JsonObject:
@@ -60,6 +65,8 @@ def read_object(text: str) -> JsonObject:
         raise
     except RecursionError:
         raise InvalidJson("it is nested too deeply") from None
+    except StopIteration as error:
+        raise InvalidJson(f"Expecting value at character {error.value}") from None
     except json.JSONDecodeError as error:
         raise InvalidJson(f"{error.msg} at character {error.pos}") from None
     except ValueError:  # a whole number of more digits than Python converts
@@ -74,19 +81,22 @@ def _read_members(text: str, start: int) -> JsonObject:
     position = _skip_spaces(text, start + 1)
     if text[position : position + 1] == "}":
         return _whole(text, values, spans, position)
+    name, begin = _read_name(text, position)
     while True:
-        name, begin = _read_name(text, position)
-        value, end = _DECODER.raw_decode(text, begin)
+        value, end = _scan_value(text, begin)
         if name in values:
             raise InvalidJson(f"the key {name[:80]!r} occurs twice in one object")
         values[name], spans[name] = value, (begin, end)
+        if following := _NEXT_MEMBER.match(text, end):
+            name, begin = following[1], following.end()
+            continue
         position = _skip_spaces(text, end)
         separator = text[position : position + 1]
         if separator == "}":
             return _whole(text, values, spans, position)
         if separator != ",":
             raise InvalidJson(f"Expecting ',' or '}}' at character {position}")
-        position = _skip_spaces(text, position + 1)
+        name, begin = _read_name(text, _skip_spaces(text, position + 1))
 
 
 def _read_name(text: str, position: int) -> tuple[str, int]:
@@ -95,7 +105,7 @@ def _read_name(text: str, position: int) -> tuple[str, int]:
         return plain[1], plain.end()
     if text[position : position + 1] != '"':
         raise InvalidJson(f"Expecting a name in double quotes at character {position}")
-    name, end = _DECODER.raw_decode(text, position)
+    name, end = _scan_value(text, position)
     colon = _skip_spaces(text, end)
     if text[colon : colon + 1] != ":":
         raise InvalidJson(f"Expecting ':' at character {colon}")

@@ -43,7 +43,9 @@ _PRICED = frozenset({
     "inference_geo", "modalities", "models", "plugins", "route", "web_search_options", "fallbacks", "mcp_servers", "previous_response_id", "conversation",
     "prompt", "container", "store", "input", "messages",
 })  # fmt: skip
-_REFERENCES = ("previous_response_id", "conversation", "prompt", "container", "mcp_servers")
+_REFERENCES = frozenset({"previous_response_id", "conversation", "prompt", "container", "mcp_servers"})
+_REFERRING_TOP = frozenset({"previous_response_id", "conversation", "prompt"})  # those that `read_top` reads
+_CONTENT_TYPES: dict[str, tuple[type, ...]] = {"messages": (list,), "input": (list, str), "system": (list, str)}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -152,10 +154,10 @@ def _read_facts(operation: Operation, plain: bytes, document: JsonObject) -> Met
     model, tools = _read_model(values), _read_tools(values)
     _require_content_types(values)
     scan = _scan(values)
-    service_tier = _read_name(values, "service_tier")
+    service_tier = _read_name(values, "service_tier") if "service_tier" in values else None
     limit, limit_field = _read_output_limit(operation, values)
     fallbacks = read_fallbacks(values, model)
-    other_models = tuple(dict.fromkeys([*fallbacks, *(tool.model for tool in tools if tool.model not in (None, model))]))
+    other_models = tuple(dict.fromkeys([*fallbacks, *[tool.model for tool in tools if tool.model not in (None, model)]])) if tools else fallbacks
     if len(other_models) > OTHER_MODELS_MAX:
         raise _invalid("models", f"names more than {OTHER_MODELS_MAX} further models")
     return MeteredRequest(
@@ -164,11 +166,11 @@ def _read_facts(operation: Operation, plain: bytes, document: JsonObject) -> Met
         body=plain,
         layout=_layout(document),
         input=_bound_input(operation, (model, *other_models), values=values, size=len(plain), scan=scan),
-        stream=_read_flag(values, "stream"),
-        wants_usage=_read_wants_usage(values),
+        stream=_read_flag(values, "stream") if "stream" in values else False,
+        wants_usage=_read_wants_usage(values) if "stream_options" in values else False,
         output_limit=limit,
         output_limit_field=limit_field,
-        choices=_read_count(values, "n", most=CHOICES_MAX) or 1,
+        choices=(_read_count(values, "n", most=CHOICES_MAX) or 1) if "n" in values else 1,
         passes=read_passes(values),
         cache_write=frozenset(scan.cache_write),
         service_tier=service_tier,
@@ -187,8 +189,9 @@ def _read_facts(operation: Operation, plain: bytes, document: JsonObject) -> Met
 def _scan(values: dict[str, object]) -> ContentScan:
     try:
         scan = scan_contents(values)
-        for found in read_top(values):
-            scan.refer(found)
+        if not _REFERRING_TOP.isdisjoint(values):
+            for found in read_top(values):
+                scan.refer(found)
         return scan
     except InvalidReference as error:
         raise _invalid(error.field, str(error)) from None
@@ -198,23 +201,30 @@ def _bound_input(operation: Operation, models: tuple[str, ...], *, values: dict[
     """Bound the input: every byte of the body a token, except inlined images and sound, which count by their own rules."""
     per_image = IMAGE_TOKENS_ANTHROPIC if operation is Operation.MESSAGES else _dearest_model(IMAGE_TOKENS_BY_MODEL, models, usual=IMAGE_TOKENS)
     frame = _dearest_model(FRAME_TOKENS_BY_MODEL, models, usual=FRAME_TOKENS)
-    added = frame + (TOOLS_FRAME_TOKENS if values.get("tools") else 0) + TYPED_TOOL_TOKENS * typed_tools(values)
+    added = frame + (TOOLS_FRAME_TOKENS + TYPED_TOOL_TOKENS * typed_tools(values) if values.get("tools") else 0)
     return InputBound(
         text_bytes=max(size - scan.media_bytes, 0) + added,
         media_tokens=scan.images * per_image,
         audio_tokens=-(-scan.audio_bytes // AUDIO_CHARACTERS_PER_TOKEN),
-        remote=scan.remote or any(values.get(name) for name in _REFERENCES),
+        remote=scan.remote or (not _REFERENCES.isdisjoint(values) and any(values[name] for name in _REFERENCES if name in values)),
         files=scan.files,
     )
 
 
 def _dearest_model(tokens: Mapping[str, int], models: tuple[str, ...], *, usual: int) -> int:
     """Return the largest count that any of these models is known for by a part of its name."""
-    return max((count for part, count in tokens.items() for name in models if part in name), default=usual)
+    dearest: int | None = None
+    for part, count in tokens.items():
+        for name in models:
+            if part in name and (dearest is None or count > dearest):
+                dearest = count
+    return usual if dearest is None else dearest
 
 
 def _layout(document: JsonObject) -> BodyLayout:
     placed = {name: document.spans[name] for name in _PLACED if name in document.spans}
+    if document.text.isascii():
+        return BodyLayout(spans=placed, closing=document.closing, empty=not document.values)
     offsets = byte_offsets(document.text, [document.closing, *(position for span in placed.values() for position in span)])
     spans = {name: (offsets[begin], offsets[end]) for name, (begin, end) in placed.items()}
     return BodyLayout(spans=spans, closing=offsets[document.closing], empty=not document.values)
@@ -259,7 +269,7 @@ def _read_count(values: dict[str, object], field: str, *, most: int) -> int | No
 def _read_output_limit(operation: Operation, values: dict[str, object]) -> tuple[int | None, str | None]:
     """Return the client's output limit and the field it stands in; of two, the larger, since either may be heeded."""
     fields = LIMIT_FIELDS.get(operation, ())
-    found = [(limit, name) for name in fields if (limit := _read_count(values, name, most=OUTPUT_LIMIT_MAX)) is not None]
+    found = [(limit, name) for name in fields if name in values and (limit := _read_count(values, name, most=OUTPUT_LIMIT_MAX)) is not None]
     return max(found) if found else (None, fields[0] if fields else None)
 
 
@@ -284,6 +294,6 @@ def _read_tools(values: dict[str, object]) -> tuple[ServerTool, ...]:
 
 def _require_content_types(values: dict[str, object]) -> None:
     """Refuse contents of a form that no provider takes, before anything is set aside for them."""
-    for name, allowed, words in (("messages", (list,), "a list"), ("input", (list, str), "a string or a list"), ("system", (list, str), "a string or a list")):
+    for name, allowed in _CONTENT_TYPES.items():
         if values.get(name) is not None and not isinstance(values[name], allowed):
-            raise _invalid(name, f"must be {words}")
+            raise _invalid(name, "must be a string or a list" if str in allowed else "must be a list")

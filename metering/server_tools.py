@@ -15,6 +15,7 @@ _NAMES = {
 }
 # Tools whose use costs tokens only (those of `advisor` at its own model's rates).
 FREE_TOOLS = frozenset({"web_fetch", "mcp", "tool_search", "advisor", "datetime"})
+_TOOLING = frozenset({"tools", "mcp_servers", "max_tool_calls"})
 USES_MAX = 1_000
 OUTPUT_LIMIT_MAX = 10_000_000
 
@@ -50,6 +51,8 @@ def read_server_tools(values: dict[str, object]) -> tuple[ServerTool, ...]:
     Raises:
         InvalidTools: `tools` is not a list of objects, or a bound is not a whole number from 1 up.
     """
+    if _TOOLING.isdisjoint(values):
+        return ()
     uses_max = _read_count(values.get("max_tool_calls"), "max_tool_calls", most=USES_MAX)
     found: dict[tuple[str, str | None], ServerTool] = {}
     for tool in _tools(values.get("tools"), "tools"):
