@@ -57,18 +57,21 @@ def hold_bounds(request: MeteredRequest, rates: Sequence[Rate], *, hold_output_t
     """
     require_priced(request, rates)
     answering, asked = _split_rates(request, rates)
-    usual, most = _uses(request, usual=True), _uses(request, usual=False)
+    usual, most = (_uses(request, usual=True), _uses(request, usual=False)) if request.server_tools else ({}, {})
     dearest = [_Dearest.find(request, rate, tool_tokens=sum(most.values()) * server_tool_tokens) for rate in answering]
 
     def input_numerator(uses: dict[ServerTool, int], advice_tokens: int | None) -> int:
+        if not uses:
+            return sum([entry.input(request, 0) for entry in dearest])
         tokens = sum(uses.values()) * server_tool_tokens
         fees = sum(times * max(_fee(rate, tool) for rate in answering) for tool, times in uses.items())
         return sum(entry.input(request, tokens) for entry in dearest) + _advice(request, asked, uses, advice_tokens) + fees * _MICRO
 
-    per_token = sum(entry.output for entry in dearest) * request.choices * request.passes
-    output_max = max(rate.output_max for rate in answering) if per_token else 0
+    per_token = sum([entry.output for entry in dearest]) * request.choices * request.passes
+    output_max = max([rate.output_max for rate in answering]) if per_token else 0
     limit = request.output_limit if request.output_limit is not None else output_max
-    usual_numerator, worst_numerator = input_numerator(usual, hold_output_tokens), input_numerator(most, None)
+    usual_numerator = input_numerator(usual, hold_output_tokens)
+    worst_numerator = input_numerator(most, None) if most else usual_numerator
     hidden = any(rate.hidden_output for rate in answering)
     aside = min(limit, request.unseen_output)
     least_numerator = usual_numerator if request.stream and not hidden else worst_numerator
@@ -109,7 +112,7 @@ def require_priced(request: MeteredRequest, rates: Sequence[Rate]) -> None:
         for tool in request.server_tools:
             if tool.name not in FREE_TOOLS and tool.name not in rate.fees:
                 raise _unpriced("tool", tool.name, rate)
-        for feature in sorted(request.features):
+        for feature in sorted(request.features) if request.features else ():
             if not _feature_is_priced(feature, rate):
                 raise _unpriced("mode", feature, rate)
         # OpenRouter reads files with an engine of its own, at a fee for each page.
@@ -144,7 +147,7 @@ class _Dearest:
     def find(cls, request: MeteredRequest, rate: Rate, *, tool_tokens: int) -> "_Dearest":
         tokens = _input_tokens(request, rate)
         total = (tokens + request.input.audio_tokens) * request.passes + tool_tokens
-        reachable = [rate.prices, *(tier.prices for tier in rate.tiers if total > tier.above)]
+        reachable = [rate.prices, *[tier.prices for tier in rate.tiers if total > tier.above]]
         tier_bps = _dearest_tier(request, rate)
 
         def dearest(prices: list[int]) -> int:
@@ -153,10 +156,11 @@ class _Dearest:
         text = [price for prices in reachable for price in _input_prices(request, rate, prices)]
         spoken = "audio_output" in request.features
         output = [price for prices in reachable for price in (prices.output, prices.output_audio if spoken else 0)]
+        heard = request.input.audio_tokens > 0
         return cls(
             tokens=tokens,
             text=dearest(text),
-            audio=dearest([*text, *(prices.input_audio for prices in reachable)]),
+            audio=dearest([*text, *[prices.input_audio for prices in reachable]]) if heard else 0,
             output=0 if request.operation is Operation.EMBEDDINGS else dearest(output),
         )
 
@@ -194,6 +198,8 @@ def _dearest_tier(request: MeteredRequest, rate: Rate) -> int:
 
 def _split_rates(request: MeteredRequest, rates: Sequence[Rate]) -> tuple[list[Rate], dict[str, Rate]]:
     """Return the rates of the models that may answer, and by name those of the models that tools ask."""
+    if not request.other_models and len(rates) == 1:
+        return [rates[0]], {tool.model: rates[0] for tool in request.server_tools if tool.model is not None}
     named = dict(zip(request.other_models, rates[1:], strict=True)) | {request.model: rates[0]}
     answering = [rates[0], *(named[name] for name in request.fallback_models)]
     return answering, {tool.model: named[tool.model] for tool in request.server_tools if tool.model is not None}

@@ -37,8 +37,10 @@ class Price:
 
 def tier_bps(rate: Rate, tier: str | None) -> tuple[int, tuple[str, ...]]:
     """Return the basis points of list price of a tier such as `flex` or `priority+geo_us`, and what of it has no price."""
+    if not tier:
+        return BPS, ()
     bps, unknown = BPS, list[str]()
-    for part in tier.split("+") if tier else ():
+    for part in tier.split("+"):
         if part in rate.service_tiers:
             bps = -(-bps * rate.service_tiers[part] // BPS)
         elif part not in NEUTRAL_TIERS:
@@ -65,12 +67,18 @@ def total_input(line: UsageLine) -> int:
     return line.input_tokens + (line.cache_write_5m_tokens or 0) + (line.cache_write_1h_tokens or 0) + (line.cache_read_tokens or 0)
 
 
-def _line_numerator(line: UsageLine, rate: Rate, *, markup_bps: int) -> int:
-    bps, _ = tier_bps(rate, line.service_tier)
-    pairs = tokens_and_prices(line, rate.prices_for(total_input(line)))
-    tokens = sum(count * effective(price, service_tier_bps=bps, markup_bps=markup_bps) for count, price in pairs if count)
-    fees = sum(times * effective(rate.fees.get(name, 0), markup_bps=markup_bps) for name, times in line.fees)
-    return tokens + fees * _MILLION
+def _line_numerators(line: UsageLine, rate: Rate, *, tier: int) -> tuple[int, int]:
+    """Return the numerators of a line with the mark-up and at list price; `tier` is in basis points of list price."""
+    marked = listed = 0
+    for count, price in tokens_and_prices(line, rate.prices_for(total_input(line)) if rate.tiers else rate.prices):
+        if count:
+            marked += count * effective(price, service_tier_bps=tier, markup_bps=rate.markup_bps)
+            listed += count * effective(price, service_tier_bps=tier, markup_bps=0)
+    for name, times in line.fees:
+        fee = rate.fees.get(name, 0)
+        marked += times * effective(fee, markup_bps=rate.markup_bps) * _MILLION
+        listed += times * effective(fee, markup_bps=0) * _MILLION
+    return marked, listed
 
 
 def price_usage(lines: Sequence[UsageLine], card: RateCard, *, at_ms: int, requested: Rate | None = None) -> Price:
@@ -90,10 +98,12 @@ def price_usage(lines: Sequence[UsageLine], card: RateCard, *, at_ms: int, reque
             doubts.append(f"no rate for the answering model {line.model}")
         elif requested is not None and line is lines[0] and _is_dearer(rate, requested):
             doubts.append(f"answered by the dearer model {rate.model}")
-        doubts += [f"no price for tier {part} of {rate.model}" for part in tier_bps(rate, line.service_tier)[1]]
+        tier, unknown = tier_bps(rate, line.service_tier)
+        doubts += [f"no price for tier {part} of {rate.model}" for part in unknown]
         doubts += [f"no price for {name} of {rate.model}" for name, times in line.fees if times and name not in rate.fees]
-        numerator += _line_numerator(line, rate, markup_bps=rate.markup_bps)
-        list_numerator += _line_numerator(line, rate, markup_bps=0)
+        marked, listed = _line_numerators(line, rate, tier=tier)
+        numerator += marked
+        list_numerator += listed
     return Price(
         amount=charge_from_numerator(numerator),
         provider_leg=charge_from_numerator(list_numerator),
