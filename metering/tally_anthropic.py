@@ -7,7 +7,8 @@ Where `iterations` stand, several passes and maybe several models took part, and
 """
 
 import re
-from dataclasses import dataclass, field, replace
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
 from typing import Any
 
 from ledger.entries import UsageLine
@@ -35,10 +36,13 @@ class CacheWrites:
 
     def told(self, usage: dict[str, Any]) -> "CacheWrites":
         """Return the writes after another usage: what it does not name stays."""
-        total, split = count_or_none(usage, _FLAT), sub_object(usage, "cache_creation")
+        total = count_or_none(usage, _FLAT)
+        if usage.get("cache_creation") is None:
+            return self if total is None else CacheWrites(total=total, short=self.short, long=self.long)
+        split = sub_object(usage, "cache_creation")
         short, long = count_or_none(split, "ephemeral_5m_input_tokens"), count_or_none(split, "ephemeral_1h_input_tokens")
         if short is None and long is None:
-            return replace(self, total=self.total if total is None else total)
+            return self if total is None else CacheWrites(total=total, short=self.short, long=self.long)
         parts = (short or 0) + (long or 0)
         return CacheWrites(total=parts if total is None else max(total, parts), short=short or 0, long=long or 0)
 
@@ -60,12 +64,12 @@ class Figures:
     input_tokens: int | None = None
     output_tokens: int | None = None
     cache_read: int | None = None
-    writes: CacheWrites = field(default_factory=CacheWrites)
+    writes: CacheWrites = CacheWrites()
     searches: int = 0
     service_tier: str | None = None
     geo: str | None = None
     speed: str | None = None
-    iterations: list[dict[str, Any]] = field(default_factory=list)
+    iterations: Sequence[dict[str, Any]] = ()
 
     def told(self, usage: dict[str, Any]) -> "Figures":
         """Return the figures after another usage: every field it names replaces the one kept.
@@ -73,8 +77,7 @@ class Figures:
         Raises:
             UnreadableUsage: a figure in it is not a count.
         """
-        tools = sub_object(usage, "server_tool_use")
-        searches = count_or_none(tools, "web_search_requests")
+        searches = count_or_none(sub_object(usage, "server_tool_use"), "web_search_requests") if "server_tool_use" in usage else None
         read = count_or_none(usage, "cache_read_input_tokens")
         fresh, output = count_or_none(usage, "input_tokens"), count_or_none(usage, "output_tokens")
         return Figures(
@@ -84,16 +87,16 @@ class Figures:
             writes=self.writes.told(usage),
             searches=self.searches if searches is None else searches,
             service_tier=as_text(usage.get("service_tier")) or self.service_tier,
-            geo=as_text(usage.get("inference_geo")) or self.geo,
-            speed=as_text(usage.get("speed")) or self.speed,
-            iterations=_iterations(usage),
+            geo=(as_text(usage["inference_geo"]) or self.geo) if "inference_geo" in usage else self.geo,
+            speed=(as_text(usage["speed"]) or self.speed) if "speed" in usage else self.speed,
+            iterations=_iterations(usage) if "iterations" in usage else (),
         )
 
 
-def _iterations(usage: dict[str, Any]) -> list[dict[str, Any]]:
-    listed = usage.get("iterations")
+def _iterations(usage: dict[str, Any]) -> Sequence[dict[str, Any]]:
+    listed = usage["iterations"]
     if listed is None:
-        return []
+        return ()
     if not isinstance(listed, list) or not all(isinstance(one, dict) for one in listed):
         raise UnreadableUsage("iterations is not a list of objects")
     return listed
@@ -184,7 +187,8 @@ class AnthropicMeter(Meter):
         self._note_container(answer)
 
     def _note_container(self, told: dict[str, Any]) -> None:
-        self._container = as_text(as_object(told.get("container")).get("id")) or self._container
+        if "container" in told:
+            self._container = as_text(as_object(told["container"]).get("id")) or self._container
 
     def output_floor(self) -> int:
         """Return the output told so far; at the start that is a placeholder, so it is only a floor."""
@@ -252,7 +256,9 @@ class AnthropicMeter(Meter):
 
     def _line_tier(self) -> str | None:
         """Return tier, place and speed of the answer, those that may change the price, joined by `+`."""
-        figures = self._figures
+        figures, asked = self._figures, self.terms.request
+        if figures.geo is None and figures.speed is None and not asked.tiers:
+            return self.terms.line_tier(figures.service_tier)
         parts = [
             self.terms.line_tier(figures.service_tier),
             self._modifier("geo", figures.geo, NEUTRAL_GEOS),

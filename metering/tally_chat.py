@@ -13,6 +13,7 @@ from metering.tally_meter import STRING, Meter, Terms
 from metering.usage import UnreadableUsage, as_object, cost_text, count, count_or_none, error_text, sub_object
 
 TOKENS_AROUND_FUNCTION_CALL = 16
+_LONG_LIVED = frozenset({"1h"})
 _WORDS = re.compile(rb'"(?:error"|usage"\s*:\s*[^\sn])')
 
 
@@ -35,7 +36,7 @@ def openai_line(terms: Terms, usage: dict[str, Any], *, names: tuple[str, str], 
     if reasoning and total == prompt + completion + reasoning:
         # xAI counts the reasoning beside the completion. Never the other way round: a reasoning figure may even exceed it.
         completion += reasoning
-    long_lived = terms.request.cache_write == frozenset({"1h"})
+    long_lived = terms.request.cache_write == _LONG_LIVED
     line = UsageLine(
         provider=terms.provider,
         model=model,
@@ -44,8 +45,8 @@ def openai_line(terms: Terms, usage: dict[str, Any], *, names: tuple[str, str], 
         cache_write_5m_tokens=None if long_lived else written,
         cache_write_1h_tokens=written if long_lived else None,
         cache_read_tokens=read,
-        input_audio_tokens=min(count(entering, "audio_tokens"), max(0, fresh)),
-        output_audio_tokens=min(count(leaving, "audio_tokens"), completion),
+        input_audio_tokens=min(count(entering, "audio_tokens"), max(0, fresh)) if "audio_tokens" in entering else 0,
+        output_audio_tokens=min(count(leaving, "audio_tokens"), completion) if "audio_tokens" in leaving else 0,
         fees=_search_fees(usage),
         service_tier=tier,
     )
@@ -55,6 +56,8 @@ def openai_line(terms: Terms, usage: dict[str, Any], *, names: tuple[str, str], 
 def _search_fees(usage: dict[str, Any]) -> tuple[tuple[str, int], ...]:
     """Return the searches that OpenRouter counts beside the tokens."""
     for name in ("server_tool_use_details", "server_tool_use"):
+        if name not in usage:
+            continue
         searches = count(sub_object(usage, name), "web_search_requests")
         if searches:
             return (("web_search", searches),)

@@ -117,7 +117,7 @@ def count_or_none(usage: dict[str, Any], name: str) -> int | None:
 
 def count(usage: dict[str, Any], name: str) -> int:
     """Return the count under `name`, 0 when it is null or absent."""
-    return count_or_none(usage, name) or 0
+    return (count_or_none(usage, name) or 0) if name in usage else 0
 
 
 def cost_text(usage: dict[str, Any]) -> str | None:
