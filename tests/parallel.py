@@ -8,6 +8,7 @@ forked process begins at once with its first group of tests, see `tests.distribu
 
 import atexit
 import gc
+import io
 import os
 import threading
 import traceback
@@ -21,6 +22,7 @@ from multiprocessing.connection import Connection, wait
 from typing import Any, NoReturn
 
 import pytest
+from _pytest._io import TerminalWriter
 
 from tests.distribution import FIRST, group_of, groups_of
 
@@ -35,6 +37,13 @@ class Between:
 
     def listchain(self) -> list[pytest.Session]:
         return [self._session]
+
+
+class NoTerminal:
+    """Stands for the terminal where there is none."""
+
+    def __init__(self) -> None:
+        self._tw = TerminalWriter(io.StringIO())
 
 
 class Child:
@@ -60,7 +69,9 @@ class Child:
 
     def _prepare(self) -> None:
         plugins = self._session.config.pluginmanager
+        # Whoever explains a failure asks for the terminal; what it would write there, the first process writes.
         plugins.unregister(name="terminalreporter")
+        plugins.register(NoTerminal(), "terminalreporter")
         plugins.register(self)
         self._is_past = False
         # What is captured goes into files, and each process needs its own.

@@ -5,6 +5,7 @@ import pytest
 from bench import pages
 
 
+@pytest.mark.timeout(600)
 def test_every_page_is_measured_behind_a_history(capsys: pytest.CaptureFixture[str]) -> None:
     assert pages.main(["--events", "2000", "--rounds", "1", "--cpu-ms-max", "60000", "--no-file"]) == 0
 

@@ -406,7 +406,7 @@ async def test_a_server_that_is_away_is_asked_for_no_more_than_its_turn(redis_ur
         return await dial()
 
     wire._dial = count  # type: ignore[method-assign, assignment]
-    async with asyncio.timeout(0.5):
+    async with asyncio.timeout(20):
         with contextlib.suppress(asyncio.CancelledError):
             for _ in range(4):
                 assert set(await outcomes(*(wire.ask("PING") for _ in range(500)))) == {RedisConnectionError}

@@ -17,7 +17,7 @@ def broken_in_the_end():
     raise ValueError("it does not go away")
 
 def test_that_passes(broken_in_the_end): ...
-def test_that_fails(): assert 1 == 2
+def test_that_fails(): assert [1, 2] == [1, 3]
 def test_that_is_skipped(): pytest.skip("not today")
 """
 SECOND_FILE = """
@@ -44,6 +44,7 @@ def test_whatever_becomes_of_a_test_is_told_once(tmp_path: Path) -> None:
     assert "the process of this test ended with 9" in told
     assert "ValueError: it does not go away" in told
     assert "not today" in told
+    assert "At index 1 diff: 2 != 3" in told
     assert "written by one that fails" in told
     assert "written by one that passes" not in told
 

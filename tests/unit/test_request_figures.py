@@ -46,6 +46,7 @@ def test_a_kind_of_token_that_nobody_used_gets_no_figure() -> None:
 
 def test_requests_are_counted_by_their_outcome_and_timed_by_their_provider() -> None:
     added_before = value("level5_added_latency_seconds_count", {})
+    seconds_before = value("level5_request_seconds_sum", {"provider": "anthropic"})
     refused_before = value("level5_requests_total", {"provider": "none", "model": "none", "status": "401"})
 
     count_closed([
@@ -59,5 +60,5 @@ def test_requests_are_counted_by_their_outcome_and_timed_by_their_provider() -> 
     assert value("level5_requests_total", answered) == 2
     assert value("level5_requests_total", {**answered, "status": "none"}) == 1
     assert value("level5_requests_total", {"provider": "none", "model": "none", "status": "401"}) == refused_before + 1
-    assert value("level5_request_seconds_sum", {"provider": "anthropic"}) == pytest.approx(4.0)
+    assert value("level5_request_seconds_sum", {"provider": "anthropic"}) == pytest.approx(seconds_before + 4.0)
     assert value("level5_added_latency_seconds_count", {}) == added_before + 2
