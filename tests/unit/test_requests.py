@@ -100,6 +100,21 @@ def test_what_is_not_one_strict_json_object_is_refused(body: bytes) -> None:
     assert (error.status, error.code, error.dialect) == (400, "invalid_json", Dialect.ANTHROPIC)
 
 
+@pytest.mark.parametrize(
+    ("body", "where"),
+    [
+        (b'{"model":}', "Expecting value at character 9"),
+        (b'{"model":"m","x":}', "Expecting value at character 17"),
+        (b'{"model":"m","x":tru}', "Expecting value at character 17"),
+        (b'{"model":"m","x":[1,]}', "at character"),
+        (b'{"model":"m" , , "x":1}', "Expecting a name in double quotes at character 15"),
+        (b'{"model":"m" "x":1}', "Expecting ',' or '}' at character 13"),
+    ],
+)
+def test_who_wrote_bad_json_is_told_where(body: bytes, where: str) -> None:
+    assert where in refused(body).message
+
+
 def test_nesting_that_a_parser_takes_does_no_harm() -> None:
     depth = 400
     body = b'{"model":"m","messages":' + b"[" * depth + b'{"cache_control":{"ttl":"1h"}}' + b"]" * depth + b"}"
