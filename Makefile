@@ -6,9 +6,9 @@ SHELL := /bin/sh
 VENV := .venv
 BIN := $(VENV)/bin
 UP_FLAGS ?= --sandbox
-# Twice as many as a small machine has cores: half of the time a test waits, for processes that start and for clocks. Files whose tests share an
+# Three times as many as a small machine has cores: most of the time a test waits, for processes that start and for clocks. Files whose tests share an
 # appliance stay together, see tests/distribution.py; how they are run beside one another, tests/parallel.py.
-TEST_PROCESSES ?= 4
+TEST_PROCESSES ?= 6
 PARALLEL = --processes $(TEST_PROCESSES)
 # Byte code is written whatever the environment says: the tests start hundreds of processes.
 PYTEST = env -u PYTHONDONTWRITEBYTECODE $(BIN)/python -m pytest -q
