@@ -76,10 +76,7 @@ class AnswerReader:
         except (httptools.HttpParserError, httptools.HttpParserUpgrade) as error:
             self.fault = None if self.complete else f"not valid HTTP/1.1: {type(error).__name__}"
             return None
-        if self.complete:
-            return None
-        pieces, self._body = self._body, []
-        return pieces[0] if len(pieces) == 1 else b"".join(pieces)
+        return None if self.complete else self.take_body()
 
     def feed(self, data: bytes) -> None:
         """Read on.

@@ -198,10 +198,6 @@ class Connections(ProxyConnectionHandler):
         self._lend(connection, wire)
         return connection, wire
 
-    def give_back(self, connection: Connection) -> None:
-        """A connection that was lent is idle."""
-        self._release_provider(connection)
-
     def _open_provider(self, command: OpenProvider) -> None:
         wire = self._pool.take(_key_of(command.connection))
         if wire is not None:
@@ -271,7 +267,8 @@ class Connections(ProxyConnectionHandler):
     def _close_provider(self, connection: Connection) -> None:
         self._take_back(connection).close()
 
-    def _release_provider(self, connection: Connection) -> None:
+    def give_back(self, connection: Connection) -> None:
+        """A connection that was lent is idle."""
         wire = self._take_back(connection)
         if not wire.transport.is_closing():
             wire.transport.resume_reading()  # it may have waited for our client

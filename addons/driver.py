@@ -97,7 +97,7 @@ class GatewayHandler(Connections):
         elif isinstance(command, OpenProvider):
             self._open_provider(command)
         elif isinstance(command, ReleaseProvider):
-            self._release_provider(command.connection)
+            self.give_back(command.connection)
         elif isinstance(command, commands.OpenConnection):
             task = asyncio.get_running_loop().create_task(self.open_connection(command), name="provider connection")
             self.transports[command.connection] = ConnectionIO(handler=task)

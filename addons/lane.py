@@ -20,7 +20,7 @@ from mitmproxy.proxy.layers.http._base import HttpEvent
 from addons.client_answer import ClientAnswer
 from addons.conduct import Begun, BodyRefused, GoOn, Interrupt
 from addons.connections import PIPELINED_BYTES_MAX, GatewayHttp1Server
-from addons.lane_heads import NotHere, ends_with_connection
+from addons.lane_heads import NotHere
 from addons.lane_provider import AnswerRead, ProviderSide
 from addons.light_objects import fork
 from addons.relay import Relay
@@ -154,13 +154,13 @@ class Lane(layer.Layer):
         self._closes, self.answer = closes, ClientAnswer()
         self.body = ChunkedBody() if length is None else SizedBody(length) if length else None
 
-    def end_turn(self, response: http.Response) -> bool:
+    def end_turn(self) -> bool:
         """The request has been answered by the short way: tell whether its connection ends with it."""
         if self.stream is not None:
             self.stream.__dict__.clear()
         self.stream, self.goes_short = None, False
         self.stream_id += 2
-        return self._closes or ends_with_connection(response)
+        return self._closes or self.answer.ends_connection
 
     def _begin(self, request: http.Request, length: int | None, *, closes: bool) -> Commands:
         self.begin_turn(length, closes=closes)

@@ -23,7 +23,7 @@ from addons.checked_headers import names_of
 from addons.conduct import CONDUCT, Begun, BodyRefused, Conduct, GoOn
 from addons.connections import GatewayHttp1Server
 from addons.hook_table import HookTable
-from addons.lane_heads import NotHere, is_valid, write_request, write_response_head
+from addons.lane_heads import NotHere, is_valid, write_request
 from addons.lane_provider import AnswerRead
 from addons.light_objects import fork, make_flow
 from addons.request_reading import SizedBody, take_request_head
@@ -99,13 +99,8 @@ class ShortWay:
         lane.begin_turn(length, closes=closes)
         stream = self._open(request)
         rest = door.hooks.call(HttpRequestHeadersHook, stream.flow)
-        if rest is not None:
-            stream.wait_for(http_events.RequestHeaders(stream.stream_id, request, length == 0, replay_flow=stream.flow))
-            door.go_on(rest, self._resume)
-            door.feed(GoOn())
-        elif stream.flow.response is not None or stream.flow.error is not None:
-            stream.wait_for(http_events.RequestHeaders(stream.stream_id, request, length == 0, replay_flow=stream.flow))
-            self._resume()
+        if rest is not None or stream.flow.response is not None or stream.flow.error is not None:
+            self._go_long(stream, http_events.RequestHeaders(stream.stream_id, request, length == 0, replay_flow=stream.flow), rest)
             door.feed(GoOn())
         else:
             stream.client_state, stream.server_state = stream.state_consume_request_body, stream.state_wait_for_response_headers
@@ -170,12 +165,10 @@ class ShortWay:
             lent = self._door.borrow(data.host, data.port, tls=data.scheme == b"https")
         if lent is None:
             # A connection has to be opened, or there is nothing to send.
-            self._lane.goes_short = False
             stream.client_state = stream.state_consume_request_body
             stream.request_body_buf.clear()
             stream.request_body_buf += data.content or b""
-            stream.wait_for(http_events.RequestEndOfMessage(stream.stream_id))
-            self._resume()
+            self._go_long(stream, http_events.RequestEndOfMessage(stream.stream_id))
             return
         stream.go_on()
         server, wire = lent
@@ -211,12 +204,7 @@ class ShortWay:
             flow.response = answer.take_head()
             rest = self._door.hooks.call(HttpResponseHeadersHook, flow)
             if rest is not None or flow.error is not None or flow.response is not head:
-                self._lane.goes_short = False
-                stream.wait_for(http_events.ResponseHeaders(stream.stream_id, head, False))  # mitmproxy's signature
-                if rest is not None:
-                    self._door.go_on(rest, self._resume)
-                else:
-                    self._resume()
+                self._go_long(stream, http_events.ResponseHeaders(stream.stream_id, head, False), rest)  # mitmproxy's signature
                 return AnswerRead(None)
             if head.stream:
                 stream.server_state, stream.head_sent = stream.state_stream_response_body, True
@@ -272,25 +260,34 @@ class ShortWay:
         lane, door, flow = self._lane, self._door, stream.flow
         response = flow.response
         if not stream.is_undisturbed or flow.error is not None or response is None or response.trailers or b"transfer-encoding" in names_of(response.headers):
-            lane.goes_short = False
             stream.server_state = stream.state_consume_response_body
             stream.response_body_buf.clear()
             stream.response_body_buf += (response.data.content if response is not None else None) or b""
-            stream.wait_for(http_events.ResponseEndOfMessage(stream.stream_id))
-            self._resume()
+            self._go_long(stream, http_events.ResponseEndOfMessage(stream.stream_id))
             return
         stream.go_on()
         stream.server_state = stream.state_done
         flow.live = False
         response.data.http_version = b"HTTP/1.1"
-        door.write(write_response_head(response) + (response.data.content or b""))
-        if lane.end_turn(response):
+        door.write(lane.answer.begin(response) + (response.data.content or b""))
+        if lane.end_turn():
             door.close()
         elif lane.buffer:
             self.begin()
 
+    # The long way
+
+    def _go_long(self, stream: GatewayStream, event: events.Event, rest: Awaitable[None] | None = None) -> None:
+        """Go on by events from right behind the hook that `event` leads to; it was called already, `rest` is what of it has to be awaited."""
+        self._lane.goes_short = False
+        stream.wait_for(event)
+        if rest is None:
+            self._resume()
+        else:
+            self._door.go_on(rest, self._resume)
+
     def _resume(self) -> None:
-        """A hook has ended, and the stream goes on the long way."""
+        """The hook has ended."""
         stream = self._lane.stream
         if stream is not None:
             self._door.feed(stream.awaited())
