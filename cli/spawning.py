@@ -4,13 +4,15 @@ import ctypes
 import os
 import signal
 import subprocess
+import time
 from collections.abc import Callable, Mapping, Sequence
-from contextlib import nullcontext
+from contextlib import nullcontext, suppress
 from pathlib import Path
 
 from cli.service_user import ServiceUser
 
 PR_SET_PDEATHSIG = 1
+GROUP_SECONDS_MAX = 5.0  # where nobody takes note of the dead, they stay in their group
 
 
 def die_with_parent(death_signal: signal.Signals) -> Callable[[], None]:
@@ -59,6 +61,16 @@ def spawn(
             group=user.gid if user else None,
             extra_groups=[] if user else None,
         )
+
+
+def end_group(leader: subprocess.Popen[str]) -> None:
+    """Kill a process that began a session of its own and all that it started, and wait until none of them is left."""
+    deadline = time.monotonic() + GROUP_SECONDS_MAX
+    with suppress(ProcessLookupError):
+        while time.monotonic() < deadline:
+            os.killpg(leader.pid, signal.SIGKILL)
+            leader.poll()
+            time.sleep(0.01)
 
 
 def _private(path: str, flags: int) -> int:

@@ -21,6 +21,7 @@ from control.claim import claim_when_they_answer
 from control.context import ControlContext, open_context
 from control.http_protocol import ControlProtocol
 from ledger.errors import WrongStore
+from telemetry.lean_end import leave
 from telemetry.logs import configure_logs, get_log
 
 ROLE = "control"
@@ -135,4 +136,4 @@ def main() -> int:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    leave(main)

@@ -12,6 +12,7 @@ import uvloop
 
 from config.settings import load_settings
 from sandbox.server import run_sandbox
+from telemetry.lean_end import leave
 
 
 async def serve(host: str, port: int, recordings: Path | None) -> None:
@@ -37,4 +38,4 @@ def main(arguments: Sequence[str] | None = None) -> None:
 
 
 if __name__ == "__main__":
-    main()
+    leave(main)

@@ -4,6 +4,10 @@ structlog does not find rich, which it would import for tracebacks in colours, a
 collector does not look again and again through modules that stay.
 """
 
+import telemetry.lean_end  # noqa: F401  # the first, so that what it does at the end is the last
+
+# isort: split
+
 import gc
 import sys
 from typing import Final

@@ -31,6 +31,8 @@ HASTY = tuple(
 # As structlog has it by itself, but for tracebacks: to set one with colours and variables takes half a second, and tests log many.
 PLAIN_LOGS = [*structlog.get_config()["processors"][:-1], structlog.dev.ConsoleRenderer(exception_formatter=structlog.dev.plain_traceback)]
 
+MEMORY_BYTES_MIN = 8 * 1024**3
+
 read_authorities_once()
 structlog.configure(processors=PLAIN_LOGS)
 
@@ -51,10 +53,21 @@ def logs_of_one_test() -> Iterator[None]:
     logs._figure_lines = None
 
 
+def memory_folder() -> Path | None:
+    """Return a folder that is held in memory and has room for many stores, if there is one: what dies with the tests need not wait for a disk."""
+    folder = Path("/dev/shm")
+    try:
+        system = os.statvfs(folder)
+    except OSError:
+        return None
+    fits = system.f_bavail * system.f_frsize >= MEMORY_BYTES_MIN and not system.f_flag & os.ST_NOEXEC
+    return folder if fits and os.access(folder, os.W_OK) else None
+
+
 @pytest.fixture(scope="session")
 def store_home() -> Iterator[Path]:
     """A short-named home that the database's user can reach; pytest's own folders are closed to it."""
-    folder = Path(tempfile.mkdtemp(prefix="l5-", dir="/tmp"))
+    folder = Path(tempfile.mkdtemp(prefix="l5-", dir=memory_folder() or "/tmp"))
     folder.chmod(0o711 if os.geteuid() == 0 else 0o700)
     yield folder
     shutil.rmtree(folder, ignore_errors=True)

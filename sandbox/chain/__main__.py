@@ -17,6 +17,7 @@ from config.settings import Settings, SettingsError, load_settings
 from sandbox.chain.clock import Pace
 from sandbox.chain.serving import run_chain
 from sandbox.chain.store import DamagedLog
+from telemetry.lean_end import leave
 from telemetry.logs import configure_logs, get_log
 
 ROLE: Final = "chain"
@@ -66,4 +67,4 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    leave(main)

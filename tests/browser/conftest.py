@@ -20,7 +20,7 @@ import pytest
 from playwright.sync_api import Browser, Page
 
 from tests.fakes.appliance import Appliance, appliance
-from tests.fakes.browser import Visits, running_browser
+from tests.fakes.browser import Tab, Visits, running_browser
 from tests.fakes.oidc_provider import trusted_issuer
 
 Look = Callable[[str | Page, str], Page]
@@ -46,10 +46,16 @@ def browser() -> Iterator[Browser]:
         yield running
 
 
+@pytest.fixture(scope=as_long_as_possible)
+def spare(browser: Browser) -> list[Tab]:  # whose tabs they are
+    """Tabs that are as good as new."""
+    return []
+
+
 @pytest.fixture
-def visits(browser: Browser, service: Appliance) -> Iterator[Visits]:
+def visits(browser: Browser, service: Appliance, spare: list[Tab]) -> Iterator[Visits]:
     """Opens pages and looks at them."""
-    made = Visits(browser, service.url)
+    made = Visits(browser, service.url, spare)
     yield made
     made.close()
 

@@ -33,10 +33,8 @@ def console(session: dict[str, str], visits: Visits) -> Open:
     """Open a page of the console, signed in."""
 
     def at(path: str, **options: Any) -> Page:
-        page = visits.open("/pricing", **options)
-        page.context.add_cookies([{"name": session["name"], "value": session["value"], "url": visits.url, "httpOnly": True, "sameSite": "Strict"}])
-        page.goto(visits.url + path)
-        return page
+        cookie: dict[str, Any] = {"name": session["name"], "value": session["value"], "url": visits.url, "httpOnly": True, "sameSite": "Strict"}
+        return visits.open(path, cookie=cookie, **options)
 
     return at
 

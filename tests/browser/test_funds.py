@@ -36,7 +36,7 @@ def wallet(payer: BrowserWallet) -> BrowserWallet:
 
 
 def open_funds(visits: Visits, account: Account, *wallets: BrowserWallet, query: str = "", **options: Any) -> Page:
-    page = visits.open("/pricing", prepare="\n".join(one.script for one in wallets) or None, **options)
+    page = visits.open("about:blank", prepare="\n".join(one.script for one in wallets) or None, **options)
     attach(page, *wallets)
     page.goto(f"{visits.url}/dashboard/{account.api_token}/funds{query}")
     return page

@@ -143,7 +143,7 @@ def test_what_others_wrote_stays_text(service: Appliance, visits: Visits) -> Non
     account = Account(made["api_token"], made["deposit_code"])
     service.run("credit", account.deposit_code, "5", "--reason", ATTACKS[0])
     report(service, account, [{"model": text, "task_type": text, "workspace": text, "cost_usd": 0.01} for text in ATTACKS])
-    page = visits.open(page_of(account))
+    page = visits.open(page_of(account), own=True)
     dialogs: list[str] = []
     page.on("dialog", lambda dialog: dialogs.append(dialog.message))
     expect(page.locator("#spending .stacked tbody tr").first).to_be_visible()

@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Final, Literal
+from typing import Any, Final, Literal
 from urllib.parse import urlsplit
 
 import pytest
@@ -22,6 +22,7 @@ FROM_AFAR: Final = "elsewhere.test"  # leads to this machine as a host in anothe
 SCREENSHOTS: Final = Path(__file__).parents[2] / "build" / "screenshots"
 WIDTHS: Final = (375, 1440)
 HEIGHT: Final = 900
+SPARE_MAX: Final = 2
 PAGE_MILLISECONDS_MAX: Final = 20_000
 GRAVE: Final = frozenset({"serious", "critical"})
 Theme = Literal["light", "dark"]
@@ -58,7 +59,7 @@ class Watched:
     """What one browser context noticed."""
 
     origin: str
-    allowed: tuple[str, ...]
+    allowed: tuple[str, ...] = ()
     said: list[str] = field(default_factory=list)
     elsewhere: list[str] = field(default_factory=list)
 
@@ -72,33 +73,73 @@ class Watched:
         if parts.scheme in {"http", "https", "ws", "wss"} and f"{parts.scheme}://{parts.netloc}" != self.origin:
             self.elsewhere.append(request.url)
 
+    def take(self) -> tuple[list[str], list[str]]:
+        """Return what was said and what was requested from elsewhere since the last time."""
+        self.said, self.elsewhere, taken = [], [], (self.said, self.elsewhere)
+        return taken
+
+
+@dataclass
+class Tab:
+    """A page in a context of its own, and what it noticed."""
+
+    page: Page
+    watched: Watched
+    alike: bool  # to any other: it may be given to another test, for a new one costs nearly a second of a core
+
 
 class Visits:
-    """Opens pages of one service, each in a context of its own, and looks at them as a careful reader would."""
+    """Opens pages of one service, each in a context of its own, and looks at them as a careful reader would.
 
-    def __init__(self, browser: Browser, url: str) -> None:
+    `spare` are tabs that earlier visits have left as they were at first; ours that can be are put there.
+    """
+
+    def __init__(self, browser: Browser, url: str, spare: list[Tab] | None = None) -> None:
         self._browser, self.url = browser, url
-        self._watched: dict[BrowserContext, Watched] = {}
+        self._spare = [] if spare is None else spare
+        self._tabs: dict[BrowserContext, Tab] = {}
 
     def open(
-        self, path: str, *, width: int = WIDTHS[1], theme: Theme = "light", script: bool = True, allowed: tuple[str, ...] = (), prepare: str | None = None
+        self,
+        path: str,
+        *,
+        width: int = WIDTHS[1],
+        theme: Theme = "light",
+        script: bool = True,
+        allowed: tuple[str, ...] = (),
+        prepare: str | None = None,
+        cookie: dict[str, Any] | None = None,
+        own: bool = False,
     ) -> Page:
-        """Open a page. `allowed` are parts of console messages that are no fault here; `prepare` is a script that runs before the page's own."""
-        context = self._browser.new_context(
-            viewport={"width": width, "height": HEIGHT}, color_scheme=theme, java_script_enabled=script, reduced_motion="reduce", timezone_id="Asia/Tokyo"
-        )
+        """Open a page.
+
+        `allowed` are parts of console messages that are no fault here; `prepare` is a script that runs before the page's own; `cookie` the
+        browser has already. `own` is for who changes the page's context in a way that no other test must meet.
+        """
+        alike = script and prepare is None and not own and FROM_AFAR not in self.url
+        tab = self._spare.pop() if alike and self._spare else self._open_tab(script=script, prepare=prepare, alike=alike)
+        tab.watched.allowed = allowed
+        context, page = tab.page.context, tab.page
+        self._tabs[context] = tab
+        page.set_viewport_size({"width": width, "height": HEIGHT})
+        page.emulate_media(color_scheme=theme)
+        if cookie is not None:
+            context.add_cookies([cookie])  # type: ignore[list-item]  # a dictionary of Playwright's own
+        page.goto(self.url + path if path.startswith("/") else path)
+        return page
+
+    def _open_tab(self, *, script: bool, prepare: str | None, alike: bool) -> Tab:
+        context = self._browser.new_context(java_script_enabled=script, reduced_motion="reduce", timezone_id="Asia/Tokyo")
         context.set_default_timeout(PAGE_MILLISECONDS_MAX)
         if FROM_AFAR not in self.url:  # a page that is not secure has no clipboard
             context.grant_permissions(["clipboard-read", "clipboard-write"], origin=self.url)
         if prepare is not None:
             context.add_init_script(prepare)
-        watched = self._watched[context] = Watched(self.url, allowed)
+        watched = Watched(self.url)
         context.on("console", watched.hear)
         context.on("weberror", lambda error: watched.said.append(f"uncaught: {error.error}"))
         context.on("request", watched.follow)
-        page = context.new_page()
-        page.goto(self.url + path if path.startswith("/") else path)
-        return page
+        return Tab(context.new_page(), watched, alike)
 
     def look(self, page: Page, name: str) -> None:
         """Take a picture at each width and theme, and see to it that everybody can read the page."""
@@ -119,20 +160,36 @@ class Visits:
 
     def check(self, page: Page) -> None:
         """Fail where the console has a word or something was requested from elsewhere."""
-        self._watched[page.context].elsewhere, elsewhere = [], self._watched[page.context].elsewhere
-        self._watched[page.context].said, said = [], self._watched[page.context].said
+        said, elsewhere = self._tabs[page.context].watched.take()
         assert not said, f"the console says: {said}"
         assert not elsewhere, f"requested from elsewhere: {elsewhere}"
 
     def close(self) -> None:
         """Close all that is open, and check each once more."""
-        pages = [page for context in self._watched for page in context.pages]
+        pages = [page for context in self._tabs for page in context.pages]
         try:
             for page in pages:
                 self.check(page)
         finally:
-            for context in self._watched:
-                context.close()
+            for context, tab in self._tabs.items():
+                if not tab.alike or tab.page.is_closed() or len(self._spare) >= SPARE_MAX:
+                    context.close()
+                else:
+                    self._clean(tab)
+                    self._spare.append(tab)
+
+    def _clean(self, tab: Tab) -> None:
+        """Leave nothing of these visits to the next."""
+        context = tab.page.context
+        for page in context.pages:
+            if page is not tab.page:
+                page.close()
+        tools = context.new_cdp_session(tab.page)
+        tools.send("Storage.clearDataForOrigin", {"origin": self.url, "storageTypes": "all"})
+        tools.detach()
+        context.clear_cookies()
+        tab.page.goto("about:blank")
+        tab.watched.take()
 
 
 def assert_no_sideways_scrolling(page: Page, name: str) -> None:

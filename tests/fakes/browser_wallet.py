@@ -128,7 +128,8 @@ class BrowserWallet:
 def attach(page: Page, *wallets: BrowserWallet) -> None:
     """Let the wallets of a page, and of all pages that it leads to, ask their owners."""
     by_name = {wallet.name: wallet for wallet in wallets}
-    page.context.expose_binding("askTestWallet", lambda _source, name, what, details: by_name[name].answer(what, details))
+    if by_name:
+        page.context.expose_binding("askTestWallet", lambda _source, name, what, details: by_name[name].answer(what, details))
 
 
 def key_of(text: str) -> Keypair:
