@@ -26,6 +26,7 @@ LOCK = $(BIN)/uv pip compile --quiet --universal --python-version 3.12 --generat
 # Real clients, for tests: the Python ones in an environment each, the npm ones together; and a real OpenID Connect provider, to sign in by.
 CLIENTS := .venv-clients
 PYTHON_CLIENTS := aider langchain llm oidc pydantic-ai
+NPM_CLIENTS ?= npm-clients
 CLIENT_LOCKS := $(CURDIR)/tests/clients/requirements
 PEERS := .venv-peers
 PEER_FILES := $(CURDIR)/bench/peers
@@ -41,7 +42,7 @@ run: $(VENV)/.project ## start the appliance (UP_FLAGS, by default --sandbox)
 	@exec $(BIN)/level5 up $(UP_FLAGS)
 
 test: $(VENV)/.project ## everything: style, types, imports and all tests but the heavy ones of test-clients
-	@$(MAKE) --no-print-directory --jobs=3 --output-sync=target lint imports python-clients
+	@$(MAKE) --no-print-directory --jobs=3 --output-sync=target lint imports $(CLIENTS)/oidc/.made
 	@$(MAKE) --no-print-directory --jobs=2 types run-tests # beside each other: to collect the tests takes one core, and so do types
 
 run-tests: $(VENV)/.project
@@ -53,7 +54,7 @@ test-unit: $(VENV)/.project ## tests that open no socket
 test-integration: $(VENV)/.project ## tests on a real Postgres, Valkey and gateway
 	$(PYTEST) $(PARALLEL) tests/integration tests/proxy tests/faults $(TEST_FLAGS)
 
-test-clients: $(VENV)/.project python-clients npm-clients ## the clients that `make test` leaves out: those of npm, coding agents among them, and slow ones
+test-clients: $(VENV)/.project python-clients $(NPM_CLIENTS) ## the clients that `make test` leaves out: all that have environments of their own
 	$(PYTEST) $(PARALLEL) -m clients tests/clients $(TEST_FLAGS)
 
 python-clients: $(PYTHON_CLIENTS:%=$(CLIENTS)/%/.made)

@@ -9,6 +9,8 @@ from tests.clients.conftest import GREETING, House, python_of
 from tests.clients.homes import UserHome
 from tests.fakes.appliance import CLIENT
 
+pytestmark = pytest.mark.clients
+
 
 @pytest.fixture
 def home(tmp_path: Path) -> UserHome:
@@ -40,7 +42,7 @@ def test_llm_is_answered_and_charged_to_the_microunit(house: House, home: UserHo
     house.require_exact_charges(upstream_calls=1)
 
 
-@pytest.mark.parametrize("model", ["claude-sonnet-4-6", pytest.param("gpt-5.2", marks=pytest.mark.clients)])
+@pytest.mark.parametrize("model", ["claude-sonnet-4-6", "gpt-5.2"])
 def test_llm_is_answered_through_the_proxy(house: House, home: UserHome, forward: Door, model: str) -> None:
     home.connect(house, "llm", door=forward, model=model)
 
@@ -62,7 +64,6 @@ def test_llm_shows_that_the_balance_is_used_up(house: House, home: UserHome, doo
     house.require_exact_charges(upstream_calls=0)
 
 
-@pytest.mark.clients
 def test_llm_repeats_after_a_failure_of_the_provider(house: House, home: UserHome, door: Door) -> None:
     home.connect(house, "llm", door=door, model="gpt-5.2")
     house.script("status=503")
@@ -73,7 +74,6 @@ def test_llm_repeats_after_a_failure_of_the_provider(house: House, home: UserHom
     house.require_exact_charges(upstream_calls=2)
 
 
-@pytest.mark.clients
 def test_llm_shows_that_a_stream_broke_off(house: House, home: UserHome, door: Door) -> None:
     home.connect(house, "llm", door=door, model="gpt-5.2")
     house.script("cut_after=8")
@@ -85,7 +85,7 @@ def test_llm_shows_that_a_stream_broke_off(house: House, home: UserHome, door: D
     assert [charge["estimated"] for charge in house.charges()] == [True]
 
 
-@pytest.mark.parametrize("model", ["claude-sonnet-4-6", pytest.param("gpt-5.2", marks=pytest.mark.clients)])
+@pytest.mark.parametrize("model", ["claude-sonnet-4-6", "gpt-5.2"])
 def test_aider_is_answered_and_charged_to_the_microunit(house: House, home: UserHome, model: str) -> None:
     home.connect(house, "aider", door=Door.BASE_URL, model=model)
 
@@ -96,7 +96,6 @@ def test_aider_is_answered_and_charged_to_the_microunit(house: House, home: User
     house.require_exact_charges(upstream_calls=1)
 
 
-@pytest.mark.clients
 @pytest.mark.parametrize("model", ["claude-sonnet-4-6", "gpt-5.2"])
 def test_aider_is_answered_through_the_proxy(house: House, home: UserHome, forward: Door, model: str) -> None:
     home.connect(house, "aider", door=forward, model=model)
@@ -107,7 +106,6 @@ def test_aider_is_answered_through_the_proxy(house: House, home: UserHome, forwa
     house.require_exact_charges(upstream_calls=1)
 
 
-@pytest.mark.clients
 def test_aider_shows_that_the_balance_is_used_up_with_each_of_its_tries(house: House, home: UserHome, door: Door) -> None:
     home.connect(house, "aider", door=door, model="claude-sonnet-4-6", empty=True)
 
@@ -119,7 +117,6 @@ def test_aider_shows_that_the_balance_is_used_up_with_each_of_its_tries(house: H
     house.require_exact_charges(upstream_calls=0)
 
 
-@pytest.mark.clients
 def test_aider_repeats_after_a_failure_of_the_provider(house: House, home: UserHome, door: Door) -> None:
     home.connect(house, "aider", door=door, model="claude-sonnet-4-6")
     house.script("status=503")
@@ -130,7 +127,6 @@ def test_aider_repeats_after_a_failure_of_the_provider(house: House, home: UserH
     house.require_exact_charges(upstream_calls=2)
 
 
-@pytest.mark.clients
 def test_aider_repeats_a_stream_that_broke_off_and_both_are_charged(house: House, home: UserHome, door: Door) -> None:
     home.connect(house, "aider", door=door, model="claude-sonnet-4-6")
     house.script("cut_after=8")

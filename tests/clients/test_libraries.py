@@ -5,6 +5,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 import pytest
+from _pytest.mark import ParameterSet
 
 from config.clients.catalogue import recipe_for
 from config.clients.connection import Door
@@ -20,7 +21,12 @@ class Library:
     client: str
     driver: str
     model: str
-    environment: str | None = None  # None for what the project itself is tested with
+    environment: str | None = None  # None for what the project itself is tested with, and so for what takes no time to install and to start
+
+    @property
+    def param(self) -> ParameterSet:
+        """It as a parameter of tests."""
+        return pytest.param(self, id=f"{self.client}-{self.model}", marks=() if self.environment is None else pytest.mark.clients)
 
     def start(self, start_driver: Callable[..., Driver], *, empty: bool = False) -> Driver:
         python = sys.executable if self.environment is None else python_of(self.environment)
@@ -41,7 +47,7 @@ LIBRARIES = [
 PRINTED = [one for one in LIBRARIES if (one.client, one.model) != ("openai-python", CHAT)]
 
 
-@pytest.fixture(params=LIBRARIES, ids=lambda one: f"{one.client}-{one.model}")
+@pytest.fixture(params=[one.param for one in LIBRARIES])
 def library(request: pytest.FixtureRequest) -> Library:
     found: Library = request.param
     return found
@@ -58,7 +64,7 @@ def test_a_turn_is_answered_and_charged_to_the_microunit(house: House, door: Doo
     house.require_exact_charges(upstream_calls=1)
 
 
-@pytest.mark.parametrize("library", PRINTED, ids=lambda one: f"{one.client}-{one.model}")
+@pytest.mark.parametrize("library", [one.param for one in PRINTED])
 def test_the_printed_program_runs_as_it_is(house: House, door: Door, library: Library, start_driver: Callable[..., Driver]) -> None:
     connection = house.connection(library.client, door, model=library.model)
     recipe = recipe_for(library.client, connection)

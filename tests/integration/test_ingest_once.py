@@ -257,6 +257,14 @@ class Crowd:
         self.sent = 0
         self.stop = asyncio.Event()
 
+    async def go_on(self, *, reports: int) -> None:
+        """Wait until so many more were acknowledged, for a second at least: on a busy machine it takes longer."""
+        wanted = self.acknowledged.total() + reports
+        async with asyncio.timeout(60):
+            await asyncio.sleep(1.0)
+            while self.acknowledged.total() < wanted:
+                await asyncio.sleep(0.02)
+
     async def run(self, claims: Claims, ingest: Ingest) -> None:
         while not self.stop.is_set():
             self.sent += 1
@@ -306,9 +314,9 @@ async def survive(books: Books, redis_url: str, *, chaos: Chaos, seed: int) -> N
                 group.create_task(run_poster(books.pool, poster, retention_hours=48, stop=stop))
             ingest = Ingest(books.pool, worker)
             clients = [group.create_task(crowd.run(Claims(books.pool, ingest), ingest)) for _ in range(8)]
-            await asyncio.sleep(1.0)
+            await crowd.go_on(reports=10)
             await chaos()
-            await asyncio.sleep(1.5)
+            await crowd.go_on(reports=10)
             crowd.stop.set()
             async with asyncio.timeout(60):
                 await asyncio.gather(*clients)
@@ -321,7 +329,6 @@ async def survive(books: Books, redis_url: str, *, chaos: Chaos, seed: int) -> N
         assert await books.pool.fetchval("SELECT count(*) FROM usage_events WHERE account_id = $1", key.account) == count
         assert (await books.balance(new), await books.journal_balance(new)) == (-count * COST, -count * COST)
     assert [finding.text for finding in (await verify(books.pool, books.balances)).findings] == []
-    assert sum(crowd.acknowledged.values()) > 20
 
 
 @pytest.fixture
