@@ -34,6 +34,7 @@ if TYPE_CHECKING:
     from addons.lane import Lane
 
 HOOKS: Final = (HttpRequestHeadersHook, HttpRequestHook, HttpResponseHeadersHook, HttpResponseHook)
+APART_BYTES_MIN: Final = 256 * 1024  # to copy as much beside its head costs more than a system call. Until Python 3.13.1 `writelines` keeps no bounds.
 STATUS: Final = 200  # any other answer has rules of its own
 
 
@@ -177,7 +178,12 @@ class ShortWay:
         conduct: Conduct | None = flow.metadata.get(CONDUCT)
         if conduct is not None:
             conduct.sent()
-        wire.transport.write(write_request(flow.request) + (data.content or b""))
+        head, content = write_request(flow.request), data.content or b""
+        if len(content) < APART_BYTES_MIN:
+            wire.transport.write(head + content)
+        else:
+            wire.transport.write(head)
+            wire.transport.write(content)
         data.content = None  # sent; an answer may take minutes, its request need not stay
 
     # The answer

@@ -1,16 +1,20 @@
 """The figures of a measurement: per system and scenario over all rounds, as a table and as JSON."""
 
 import json
+import os
 import platform
 import statistics
 import sys
 import sysconfig
+import tempfile
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from importlib.metadata import version
-from os import cpu_count
 from pathlib import Path
+from typing import Final
+
+SYNCS: Final = 200
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -131,9 +135,22 @@ def describe_machine() -> dict[str, str]:
     """Return what the figures depend on."""
     optimised = "--enable-optimizations" in str(sysconfig.get_config_var("CONFIG_ARGS") or "")
     return {
-        "cores": str(cpu_count()),
+        "cores": str(os.cpu_count()),
         "kernel": ".".join(platform.release().split(".")[:2]),
         "python": f"{sys.version.split()[0]} ({'' if optimised else 'not '}built with optimisations)",
         "mitmproxy": version("mitmproxy"),
+        "disk": f"{sync_ms():.2f}",
         "day": time.strftime("%Y-%m-%d"),
     }
+
+
+def sync_ms() -> float:
+    """Return how many ms it takes until a small write is on the disk of the measured stores: a billed request waits twice for that, one after the other."""
+    times = []
+    with tempfile.NamedTemporaryFile(prefix="l5bench-", buffering=0) as file:
+        for _ in range(SYNCS):
+            begun = time.perf_counter()
+            file.write(bytes(200))
+            os.fdatasync(file.fileno())
+            times.append((time.perf_counter() - begun) * 1000)
+    return statistics.median(times)
