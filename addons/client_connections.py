@@ -71,6 +71,11 @@ class Connections(ProxyConnectionHandler):
             for handler in left:
                 handler.cancel("client disconnected")
             await asyncio.wait(left)
+        # Handler, layer and watchdog hold one another, and the garbage collector hardly ever looks at what has lived long.
+        take_apart: Callable[[], bool] | None = getattr(self.layer, "take_apart", None)
+        if take_apart is not None and not self.is_at_work and take_apart():
+            self._short = None
+            self.timeout_watchdog.__dict__.clear()
 
     async def _serve(self) -> None:
         """Read from the client to the end. Whoever cancels this task meanwhile closes the connection, and means no more by it."""
@@ -78,8 +83,8 @@ class Connections(ProxyConnectionHandler):
         self.transports[self.client].handler = asyncio.current_task()
         try:
             await self.handle_connection(self.client)
-        except asyncio.CancelledError:
-            pass
+        except asyncio.CancelledError as closed:
+            closed.__traceback__ = None  # mitmproxy keeps it in the very frames that it leads to
         except Exception:
             self.log("connection handler has crashed", logging.ERROR, exc_info=True)
         while (task := asyncio.current_task()) is not None and task.cancelling():

@@ -71,6 +71,13 @@ class Lane(layer.Layer):
         """Whether what comes from the client begins a request that is served here."""
         return self.stream is None and self._stock is None
 
+    def take_apart(self) -> bool:
+        """The connection has ended: where nothing is under way, leave nothing that only a garbage collector would end, and tell so."""
+        if not self.is_free:
+            return False
+        self.__dict__.clear()
+        return True
+
     def handle_event(self, event: events.Event) -> Commands:
         """Handle an event. This layer itself never pauses: the stream does, and queues for itself what comes meanwhile."""
         self._relay = None

@@ -38,6 +38,7 @@ class ProviderSide:
         self._opening: commands.OpenConnection | None = None
         self._chunked = False  # a request to control keeps the framing it came with
         self.answer = AnswerReader()
+        self.answer.let_go()  # of no request: there is nothing to read yet
 
     def is_at(self, connection: Connection) -> bool:
         """Tell whether this is the connection that the present request has."""

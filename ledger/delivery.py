@@ -21,7 +21,7 @@ from telemetry import metrics
 
 log = structlog.get_logger("ledger")
 
-# About 2 KiB each: some 10 MiB in the worst case. Beyond it the older half goes to disk.
+# About 2 KiB each: some 10 MiB in the worst case. Beyond it all but the newest half as many go to disk.
 REMEMBERED_MAX = 5_000
 DELIVERIES_PER_ROUND_MAX = 200
 FILES_PER_ROUND_MAX = 4
@@ -55,6 +55,7 @@ class Delivery:
         self._server = ""
         self._posted: dict[int, tuple[int, int]] = {}  # by shard: epoch and watermark, all read from `_server`
         self._failures = 0
+        self._refused_until = 0  # so many are remembered before a disk that refused them is asked again
         self._disk = asyncio.Lock()
         self._turn = 0
 
@@ -79,7 +80,7 @@ class Delivery:
     def remember(self, charge: UnpostedCharge) -> bool:
         """Keep a settled charge until its seq is posted. True where that makes too many: `make_room`."""
         self._remembered[charge.record.request_id] = charge
-        return len(self._remembered) > REMEMBERED_MAX
+        return self._is_crowded()
 
     async def defer(self, charge: UnpostedCharge) -> None:
         """Keep a charge that Redis did not take: on disk first, and in memory alone where the disk refuses it."""
@@ -154,18 +155,26 @@ class Delivery:
         self._turn += FILES_PER_ROUND_MAX
         return (moving[start:] + moving[:start])[:FILES_PER_ROUND_MAX]
 
+    def _is_crowded(self) -> bool:
+        return len(self._remembered) > max(REMEMBERED_MAX, self._refused_until)
+
     async def make_room(self) -> None:
-        """Bring the older half of what is remembered to disk."""
-        older = list(self._remembered.items())[: REMEMBERED_MAX // 2]
-        try:
-            async with self._disk:
+        """Bring to disk what is too much to be remembered, the oldest first. Who calls meanwhile waits for it, which also slows down those who are too fast."""
+        async with self._disk:
+            if not self._is_crowded():
+                return  # somebody else has made room
+            crowd = list(self._remembered.items())
+            older = crowd[: len(crowd) - REMEMBERED_MAX // 2]
+            try:
                 await asyncio.to_thread(self._spool.append_all, [charge for _, charge in older])
-        except OSError:
-            log.exception("spool_append_failed", charges=len(older))
-            return
-        for request_id, charge in older:
-            if self._remembered.get(request_id) is charge:
-                del self._remembered[request_id]
+            except OSError:
+                self._refused_until = len(crowd) + REMEMBERED_MAX // 2  # to ask a full disk with every charge would cost more than all charges
+                log.exception("spool_append_failed", charges=len(older))
+                return
+            self._refused_until = 0
+            for request_id, charge in older:
+                if self._remembered.get(request_id) is charge:
+                    del self._remembered[request_id]
 
     async def _replay(self, file: SpoolFile) -> None:
         charges = await asyncio.to_thread(self._spool.read, file)

@@ -2,7 +2,7 @@
 
 import asyncio
 import json
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -17,7 +17,7 @@ from ledger.errors import HoldEnded, JournalUnavailable, ShardClosed, UnknownTok
 from ledger.money import Microunits
 from ledger.reaper import reap, reap_forever
 from ledger.settlement import Settler
-from ledger.spool import Spool
+from ledger.spool import Spool, UnpostedCharge
 from ledger.tokens import ApiToken, TokenState, mint_token, new_request_id
 
 SHARD = 11
@@ -321,12 +321,44 @@ async def test_beyond_what_memory_may_hold_charges_go_to_disk(place: Place, monk
         hold = await place.hold(1)
         await place.settler.settle(hold, record_of(hold.request_id, 1))
 
-    assert place.spool.depth == 2
+    assert place.spool.depth == 3
     await place.settler.deliver()
     assert await balance(place) == 995
     await place.balances.mark_posted(SHARD, 1, 7)
     await place.settler.deliver()
     assert place.settler.idle
+
+
+async def test_settlements_at_once_bring_each_charge_to_disk_once(place: Place, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(delivery, "REMEMBERED_MAX", 4)
+    holds = [await place.hold(1) for _ in range(30)]
+
+    await asyncio.gather(*(place.settler.settle(hold, record_of(hold.request_id, 1)) for hold in holds))
+
+    kept = [charge.record.request_id for file in place.spool.replay() for charge in place.spool.read(file)]
+    assert len(kept) == len(set(kept)) >= 30 - 4
+
+
+async def test_a_disk_that_refuses_what_memory_may_not_hold_is_not_asked_for_each_charge(place: Place, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(delivery, "REMEMBERED_MAX", 4)
+    asked = []
+
+    def refuse(charges: Sequence[UnpostedCharge]) -> None:
+        asked.append(len(charges))
+        raise OSError("no space left on device")
+
+    with monkeypatch.context() as full:
+        full.setattr(place.spool, "append_all", refuse)
+        for _ in range(14):
+            hold = await place.hold(1)
+            assert await place.settler.settle(hold, record_of(hold.request_id, 1)) is not None
+
+    assert len(asked) == 4  # at five, and whenever half as many as memory may hold have come since
+    for _ in range(3):
+        hold = await place.hold(1)
+        await place.settler.settle(hold, record_of(hold.request_id, 1))
+    assert place.spool.depth == 15  # all but those that may stay
+    assert await balance(place) == 983
 
 
 async def test_a_cancelled_settlement_is_kept(place: Place, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -2,6 +2,9 @@
 
 import asyncio
 import gc
+import json
+from collections.abc import Iterator
+from contextlib import contextmanager
 
 import mitmproxy.http
 import pytest
@@ -22,24 +25,46 @@ def data_path() -> str:
 OURS = ("addons.", "ledger.", "metering.")
 
 
-async def test_a_finished_request_needs_no_garbage_collector(stage: Stage, monkeypatch: pytest.MonkeyPatch) -> None:
+@contextmanager
+def nothing_left_to_collect(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    """Fail where what happens in this block leaves objects of ours that only a garbage collector would end."""
     # Without -O mitmproxy checks every field by catching exceptions, whose frames hold what we look for.
     monkeypatch.setattr(mitmproxy.http.MessageData, "__post_init__", lambda self: None, raising=False)
+    gc.collect()
+    gc.set_debug(gc.DEBUG_SAVEALL)
+    try:
+        yield
+        gc.collect()
+    finally:
+        gc.set_debug(0)
+        left = {type(found).__qualname__ for found in gc.garbage if type(found).__module__.startswith(OURS)}
+        gc.garbage.clear()
+    assert left == set()
+
+
+async def test_a_finished_request_needs_no_garbage_collector(stage: Stage, monkeypatch: pytest.MonkeyPatch) -> None:
     account = await stage.open_account()
     await stage.messages(account)
     await asyncio.sleep(0.1)
-    gc.collect()
-    gc.set_debug(gc.DEBUG_SAVEALL)
 
-    for _ in range(5):
-        assert (await stage.messages(account)).status_code == 200
+    with nothing_left_to_collect(monkeypatch):
+        for _ in range(5):
+            assert (await stage.messages(account)).status_code == 200
+        await asyncio.sleep(0.1)
+
+
+@pytest.mark.parametrize("head", ["Connection: close", "Connection: keep-alive"])
+async def test_an_ended_connection_needs_no_garbage_collector(stage: Stage, monkeypatch: pytest.MonkeyPatch, head: str) -> None:
+    account = await stage.open_account()
+    body = json.dumps({"model": "claude-sonnet-4-6", "max_tokens": 500, "messages": [{"role": "user", "content": "Say hi"}]})
+    request = f"POST /proxy/{account.api_token}/v1/messages HTTP/1.1\r\nHost: x\r\n{head}\r\nContent-Length: {len(body)}\r\n\r\n{body}".encode()
+    await stage.exchange_raw(request, seconds=1)
     await asyncio.sleep(0.1)
-    gc.collect()
 
-    gc.set_debug(0)
-    left = {type(found).__qualname__ for found in gc.garbage if type(found).__module__.startswith(OURS)}
-    gc.garbage.clear()
-    assert left == set()
+    with nothing_left_to_collect(monkeypatch):
+        for _ in range(3):
+            assert (await stage.exchange_raw(request, seconds=1)).startswith(b"HTTP/1.1 200")
+        await asyncio.sleep(0.1)
 
 
 @pytest.mark.parametrize(
