@@ -13,7 +13,7 @@ from bench.scenarios import BLOCKS, Block
 EXPLAINED: Final = (
     "CPU is in milliseconds a request, of the processes that it passes through: median and least of the rounds. Times are in milliseconds too, the "
     "added ones against the direct path of the same round. Every request of Level5 is authenticated, held for, counted, settled and on disk: "
-    "the added times hold those of two small writes, one after the other, and those to the first byte that of one. nginx, mitmdump and Portkey keep no "
+    "the added times include two small writes, one after the other, and those to the first byte one. nginx, mitmdump and Portkey keep no "
     "account at all, and LiteLLM runs without a database."
 )
 CHARTED: Final = ("json-32", "json-32-new", "large-8", "stream-32", "paced-32")

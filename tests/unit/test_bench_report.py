@@ -70,14 +70,14 @@ def test_a_mark_compares_within_one_scenario_and_tells_what_was_not_measured() -
 
 def test_the_page_keeps_all_but_its_section_and_names_who_was_absent(tmp_path: Path) -> None:
     page = tmp_path / "performance.md"
-    page.write_text("above\n<!-- bench: begin -->\nold\n<!-- bench: end -->\nbelow\n")
+    page.write_text("above\n<!-- bench: begin -->\nwhat was there\n<!-- bench: end -->\nbelow\n")
 
     write_page(page, figures(), absent={"nginx": "nginx is not installed"}, faults=[], rounds=3, seconds=1)
 
     text = page.read_text()
     assert text.startswith("above\n")
     assert text.endswith("below\n")
-    assert "old" not in text
+    assert "what was there" not in text
     assert "Not measured: nginx: nginx is not installed." in text
     assert "(performance/cpu.svg)" in text
     assert "<rect" in (tmp_path / "performance" / "cpu.svg").read_text()
