@@ -1,5 +1,6 @@
 """The first page of an account, with much, with little and with nothing on it, and while it changes."""
 
+import time
 from contextlib import ExitStack
 
 import pytest
@@ -13,6 +14,7 @@ from tests.fakes.history import write_history
 
 # What waits for a quarter of a minute waits for a quarter of a second.
 HURRY = "const wait = setInterval; window.setInterval = (work, milliseconds) => wait(work, milliseconds === 15_000 ? 250 : milliseconds);"
+POSTED_SECONDS_MAX = 60.0
 ATTACKS = ("<script>alert(1)</script>", '"><img src=x onerror=alert(1)>', "x" * 200, "שלום עולם", "emoji 🧾💸", "javascript:alert(1)")
 
 
@@ -28,6 +30,10 @@ def busy(service: Appliance) -> Account:
     for _ in range(3):
         call(service, account).raise_for_status()
     report(service, account, [{"task_type": kind, "workspace": place} for kind in ("code_review", "summaries") for place in ("prod", "research")])
+    deadline = time.monotonic() + POSTED_SECONDS_MAX
+    while "Cost of work" not in CLIENT.get(service.url + page_of(account)).text:
+        assert time.monotonic() < deadline, "reported work was never posted"
+        time.sleep(0.1)
     return account
 
 
