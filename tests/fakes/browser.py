@@ -214,7 +214,7 @@ def assert_no_sideways_scrolling(page: Page, name: str) -> None:
 
 
 def assert_accessible(page: Page, name: str) -> None:
-    """Fail where axe finds something that is serious. Its own results are not fetched: they are half of what it takes, and so is to read it twice."""
+    """Fail where axe finds something that is serious. It is loaded once for a page, and tells its faults alone: all else of its results takes as long again."""
     if page.evaluate("typeof axe") == "undefined":
         page.evaluate(AXE)
     told = page.evaluate(

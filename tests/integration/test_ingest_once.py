@@ -314,9 +314,9 @@ async def survive(books: Books, redis_url: str, *, chaos: Chaos, seed: int) -> N
                 group.create_task(run_poster(books.pool, poster, retention_hours=48, stop=stop))
             ingest = Ingest(books.pool, worker)
             clients = [group.create_task(crowd.run(Claims(books.pool, ingest), ingest)) for _ in range(8)]
-            await crowd.go_on(reports=10)
+            await crowd.go_on(reports=11)
             await chaos()
-            await crowd.go_on(reports=10)
+            await crowd.go_on(reports=11)
             crowd.stop.set()
             async with asyncio.timeout(60):
                 await asyncio.gather(*clients)
@@ -329,6 +329,7 @@ async def survive(books: Books, redis_url: str, *, chaos: Chaos, seed: int) -> N
         assert await books.pool.fetchval("SELECT count(*) FROM usage_events WHERE account_id = $1", key.account) == count
         assert (await books.balance(new), await books.journal_balance(new)) == (-count * COST, -count * COST)
     assert [finding.text for finding in (await verify(books.pool, books.balances)).findings] == []
+    assert sum(crowd.acknowledged.values()) > 20
 
 
 @pytest.fixture
