@@ -76,6 +76,9 @@ class AnswerReader:
         except (httptools.HttpParserError, httptools.HttpParserUpgrade) as error:
             self.fault = None if self.complete else f"not valid HTTP/1.1: {type(error).__name__}"
             return None
+        pieces = self._body
+        if len(pieces) == 1 and not self.complete:
+            return pieces.pop()
         return None if self.complete else self.take_body()
 
     def feed(self, data: bytes) -> None:

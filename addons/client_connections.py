@@ -8,7 +8,7 @@ import logging
 import time
 from abc import abstractmethod
 from collections.abc import Callable
-from typing import Any, Final, cast, override
+from typing import Any, Final, Protocol, cast, override
 
 from mitmproxy.connection import Connection, ConnectionState, Server
 from mitmproxy.proxy import commands, events, server_hooks
@@ -31,6 +31,26 @@ class ReleaseProvider(commands.ConnectionCommand):
     """A connection that `OpenProvider` gave is idle: keep it open for others."""
 
 
+class AnswerRelay(Protocol):
+    """The middle of a streamed answer (`relay.Relay`)."""
+
+    provider: Connection
+
+    def pass_on(self, data: bytes) -> bytes | events.Event:
+        """Read what the provider sent; return what goes to the client at once, or an event to handle."""
+
+
+class AnswerReading(Protocol):
+    """A layer that reads answers without events where it can (`lane.Lane`)."""
+
+    @property
+    def relay(self) -> AnswerRelay | None:
+        """What to give the pieces to that come in the middle of a stream."""
+
+    def pass_on(self, provider: Connection, data: bytes) -> bytes | events.Event:
+        """Read what comes otherwise."""
+
+
 class Connections(ProxyConnectionHandler):
     """Holds connections; what arrives on them is told to `feed`."""
 
@@ -39,13 +59,9 @@ class Connections(ProxyConnectionHandler):
         self.hooks: HookTable = master.addons
         self._short: Callable[[bytes], None] | None = None
         self._pool: ProviderPool = master.pool
+        self.is_at_work = False  # the layers handle events at the moment
         # What mitmproxy uses of a reader and of a writer, these have.
         super().__init__(master, ClientReader(wire), wire.transport, options, mode)
-
-    @property
-    @abstractmethod
-    def is_at_work(self) -> bool:
-        """Whether the layers handle events at the moment, or are about to."""
 
     @abstractmethod
     def feed(self, event: events.Event) -> None:
@@ -238,8 +254,8 @@ class Connections(ProxyConnectionHandler):
 
     def _receiver(self, provider: Connection) -> Callable[[bytes], None]:
         """Return what hears of a provider's bytes. Those in the middle of a stream go to the client by the shortest way."""
-        pass_on: Callable[[Connection, bytes], bytes | events.Event] | None = getattr(self.layer, "pass_on", None)
-        if pass_on is None:  # what goes to the client has to pass other layers, such as TLS
+        lane: AnswerReading | None = cast("Any", self.layer) if hasattr(self.layer, "pass_on") else None
+        if lane is None:  # what goes to the client has to pass other layers, such as TLS
             return self._feeder(provider)
         client, watchdog = self.transports[self.client].writer, self.timeout_watchdog
 
@@ -247,7 +263,8 @@ class Connections(ProxyConnectionHandler):
             if self.is_at_work:
                 self.feed(events.DataReceived(provider, data))
                 return
-            passed = pass_on(provider, data)
+            relay = lane.relay
+            passed = relay.pass_on(data) if relay is not None and relay.provider is provider else lane.pass_on(provider, data)
             if isinstance(passed, events.Event):
                 self.feed(passed)
                 return

@@ -3,6 +3,7 @@
 """What a stream asks of our record of its request, and the events and hooks that pass between them."""
 
 from dataclasses import dataclass
+from enum import Enum, auto
 from typing import TYPE_CHECKING, Protocol
 
 from mitmproxy import http
@@ -14,6 +15,14 @@ if TYPE_CHECKING:
 
 CONDUCT = "level5"
 BODY = "body"  # the deadline of a request's body
+
+
+class Middle(Enum):
+    """What `Conduct.relay_middle` has made of a piece of a streamed answer."""
+
+    OUT = auto()  # it was metered, and goes out as it is
+    OUT_AND_EXTEND = auto()  # so does this one, and the hold does not cover what has been used
+    UNDECIDED = auto()  # nothing was done: `relay` has to decide about it
 
 
 class Conduct(Protocol):
@@ -40,8 +49,8 @@ class Conduct(Protocol):
     def relay(self, data: bytes) -> bytes:
         """Meter a piece of a streamed answer and return what may go out now."""
 
-    def relay_middle(self, data: bytes) -> bool:
-        """Meter a piece of a streamed answer that goes out as it is; False, and nothing is done, where `relay` has to decide about it."""
+    def relay_middle(self, data: bytes) -> Middle:
+        """Meter a piece of a streamed answer, if it goes out as it is."""
 
     def observe(self, data: bytes) -> None:
         """Meter a piece of an answer that is kept back whole."""

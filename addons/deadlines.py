@@ -14,27 +14,24 @@ ROUND_SECONDS = 0.25  # between two looks of the shared timer
 class Watch:
     """One request's clock. It calls `fire(reason)` once when the time of its present phase is over."""
 
-    __slots__ = ("_fire", "_handle", "_reason", "_round", "_seconds", "_touched", "listed_until")
+    __slots__ = ("_fire", "_handle", "_reason", "_round", "_seconds", "listed_until", "touched_at")
 
     def __init__(self, fire: Callable[[str], None]) -> None:
         self._round = _round_of(asyncio.get_running_loop())
         self._fire: Callable[[str], None] | None = fire
         self._handle: asyncio.TimerHandle | None = None
-        self._reason, self._seconds, self._touched = "", inf, 0.0
+        self._reason, self._seconds = "", inf
+        self.touched_at = 0.0  # when something last came; set, the phase's time begins anew, which costs no timer
         self.listed_until: float | None = None  # when the shared timer looks at the latest, None where it does not
 
     def start(self, reason: str, seconds: float) -> None:
         """Begin a phase; the one before it is over."""
         now = monotonic()
-        self._reason, self._seconds, self._touched = reason, seconds, now
+        self._reason, self._seconds, self.touched_at = reason, seconds, now
         if seconds < LOOK_SECONDS:
             self._look_at(now + seconds)
         elif self.listed_until is None:
             self._round.add(self, now)  # where it is listed it is looked at sooner, and then sees how long it still is
-
-    def touch(self) -> None:
-        """Something came: the phase's time begins anew. Costs no timer."""
-        self._touched = monotonic()
 
     def stop(self) -> None:
         """End the phase; another may begin."""
@@ -53,7 +50,7 @@ class Watch:
         if self._fire is None or self._seconds == inf:
             return
         now = monotonic()
-        left = self._touched + self._seconds - now
+        left = self.touched_at + self._seconds - now
         if left <= 0:
             self._seconds = inf
             self._fire(self._reason)

@@ -26,15 +26,9 @@ class GatewayHandler(Connections):
 
     def __init__(self, master: Any, wire: Wire, options: Any, mode: Any) -> None:
         self._events: collections.deque[events.Event] = collections.deque()
-        self._busy = False
         super().__init__(master, wire, options, mode)
 
     # The short way, where the lane reads and writes without events
-
-    @property
-    @override
-    def is_at_work(self) -> bool:
-        return self._busy or bool(self._events)
 
     def open_short_way(self, receive: Callable[[bytes], None]) -> None:
         """Have the client's bytes heard by `receive`, unless layers are at work."""
@@ -71,9 +65,9 @@ class GatewayHandler(Connections):
     def feed(self, event: events.Event) -> None:
         """Give the layers an event and do what they say. What happens meanwhile waits for its turn: layers are not re-entrant."""
         self._events.append(event)
-        if self._busy:
+        if self.is_at_work:
             return
-        self._busy = True
+        self.is_at_work = True
         self.timeout_watchdog.register_activity()
         try:
             while self._events:
@@ -82,7 +76,7 @@ class GatewayHandler(Connections):
         except Exception:
             self.log("mitmproxy has crashed!", logging.ERROR, exc_info=True)
         finally:
-            self._busy = False
+            self.is_at_work = False
             self._flush()
         if self._events:  # left behind by a crash
             self.feed(self._events.popleft())

@@ -14,6 +14,7 @@ from mitmproxy import http
 from addons import refusals
 from addons.attempts import Attempts
 from addons.budget import BodyBudget
+from addons.conduct import Middle
 from addons.deadlines import Watch
 from addons.head_facts import HeadFacts
 from addons.meter import Meter
@@ -88,7 +89,7 @@ class Exchange:
         self._budget, self._settings, self._body_bytes = budget, settings, 0
         self.patience: Patience = settings
         self.started, self.started_at = time.monotonic(), time.time_ns() // 1_000_000
-        self.extension_needed: Callable[[], bool] = _never
+        self.extension_needed: Callable[[], bool] | None = None  # where the hold may be too small
 
     @property
     def ended(self) -> asyncio.Event:
@@ -191,20 +192,21 @@ class Exchange:
     @property
     def wants_extension(self) -> bool:
         """True when more has been used than the hold covers."""
-        return self.ending is None and self.extension_needed()
+        return self.ending is None and self.extension_needed is not None and self.extension_needed()
 
     def relay(self, data: bytes) -> bytes:
         """Meter a piece of a stream."""
         self._touch()
         return data if self.meter is None else self.meter.relay(data)
 
-    def relay_middle(self, data: bytes) -> bool:
+    def relay_middle(self, data: bytes) -> Middle:
         """Meter a piece from the middle of a stream, if it is one."""
-        if self.meter is not None and not self.meter.takes(data):
-            return False
-        if self.watch is not None and not self.reading_on:
-            self.watch.touch()
-        return True
+        meter, watch = self.meter, self.watch
+        if meter is not None and not meter.takes(data):
+            return Middle.UNDECIDED
+        if watch is not None and not self.reading_on:
+            watch.touched_at = time.monotonic()
+        return Middle.OUT_AND_EXTEND if self.extension_needed is not None and self.ending is None and self.extension_needed() else Middle.OUT
 
     def observe(self, data: bytes) -> None:
         """Meter a piece of an answer that is kept back."""
@@ -294,8 +296,4 @@ class Exchange:
 
     def _touch(self) -> None:
         if self.watch is not None and not self.reading_on:
-            self.watch.touch()
-
-
-def _never() -> bool:
-    return False
+            self.watch.touched_at = time.monotonic()

@@ -42,7 +42,7 @@ class Lane(layer.Layer):
         self._otherwise = otherwise or layers.modes.ReverseProxy
         self._stock: layer.Layer | None = None
         self._short: ShortWay | None = None
-        self._relay: Relay | None = None  # while nothing else happens
+        self.relay: Relay | None = None  # in the middle of a streamed answer, while nothing else happens
         # What the two ways share.
         self.buffer = bytearray()  # from the client, not yet used
         self.stream: GatewayStream | None = None
@@ -80,7 +80,7 @@ class Lane(layer.Layer):
 
     def handle_event(self, event: events.Event) -> Commands:
         """Handle an event. This layer itself never pauses: the stream does, and queues for itself what comes meanwhile."""
-        self._relay = None
+        self.relay = None
         yield from self._handle(event)
         while self._done:
             # Streams hold themselves in many ways; taken apart at their end, they need no garbage collector.
@@ -263,11 +263,9 @@ class Lane(layer.Layer):
     def pass_on(self, provider: Connection, data: bytes) -> bytes | events.Event:
         """Read what a provider sends of an answer that goes the short way, or in the middle of a streamed one, without an event or a command.
 
+        Where there is a `relay` to this provider, it is the shorter way.
         Returns what goes to the client at once, or an event to handle where there is more to do than that.
         """
-        relay = self._relay
-        if relay is not None and relay.provider is provider:
-            return relay.pass_on(data)
         stream = self.stream
         if self.goes_short and stream is not None and self._short is not None and self.provider.is_at(provider):
             return self._short.read_answer(stream, data)
@@ -286,7 +284,7 @@ class Lane(layer.Layer):
         relay = Relay(self.provider, provider, stream, stream.conduct, chunked=self.answer.chunked)
         passed = relay.pass_piece(piece)
         if isinstance(passed, bytes):
-            self._relay = relay
+            self.relay = relay
         return passed
 
     def _finish(self) -> Commands:

@@ -5,7 +5,7 @@
 from mitmproxy.connection import Connection
 from mitmproxy.proxy import events
 
-from addons.conduct import Conduct, Relayed
+from addons.conduct import Conduct, Middle, Relayed
 from addons.lane_provider import AnswerRead, ProviderSide
 from addons.request_reading import chunk
 from addons.streams import GatewayStream
@@ -24,16 +24,12 @@ class Relay:
     def pass_on(self, data: bytes) -> Passed:
         """Read what the provider sent, after a piece went out and while nothing else has happened since."""
         piece = self._answer.read_piece(data)
-        if piece is None:
-            return AnswerRead(self._answer.fault)
         if not piece:
-            return b""
-        conduct = self._conduct
-        if not conduct.relay_middle(piece):
-            return self.pass_piece(piece)
-        if conduct.wants_extension:
-            return Relayed(self._stream.stream_id, piece)
-        return chunk(piece) if self._chunked else piece
+            return b"" if piece is not None else AnswerRead(self._answer.fault)
+        made = self._conduct.relay_middle(piece)
+        if made is Middle.OUT:
+            return b"%x\r\n%s\r\n" % (len(piece), piece) if self._chunked else piece  # `chunk`, without a call for every event
+        return self.pass_piece(piece) if made is Middle.UNDECIDED else Relayed(self._stream.stream_id, piece)
 
     def pass_piece(self, piece: bytes) -> Passed:
         """Relay a piece of the body, whatever it is and whatever has happened."""

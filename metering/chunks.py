@@ -34,9 +34,12 @@ class EventRelay(ABC):
 
     def whole(self, chunk: bytes) -> bool:
         """Tell whether this chunk consists of whole events, and nothing was kept back before it."""
-        if b"\r" in chunk:
-            self._carriage_return = True
-        return not self._event and not self._carriage_return and chunk.endswith(b"\n\n")
+        return chunk.endswith(b"\n\n") and not self._event and not self._carriage_return and b"\r" not in chunk
+
+    def take_in(self, chunk: bytes) -> None:
+        """Take in a chunk that is to be looked at event by event."""
+        self._event += chunk
+        self._carriage_return = self._carriage_return or b"\r" in chunk
 
     def next_event(self) -> tuple[bytes, bool] | None:
         """Return what of the next event may be relayed now, and whether it is wanted; None when more bytes are needed.
@@ -85,7 +88,7 @@ class UsageChunkFilter(EventRelay):
         """Return the bytes to relay now."""
         if self.passes(chunk):
             return chunk
-        self._event += chunk
+        self.take_in(chunk)
         relayed = bytearray()
         while (step := self.next_event()) is not None:
             piece, hidden = step
@@ -126,8 +129,7 @@ class TerminalHold(EventRelay):
     def __init__(self, operation: Operation) -> None:
         super().__init__()
         self._kinds = _TERMINALS.get(operation, frozenset())
-        words = [re.escape(kind.encode()) for kind in sorted(self._kinds)]
-        self._word = re.compile(b"|".join(words) if words else rb"\[DONE\]")
+        self._words = tuple(kind.encode() for kind in sorted(self._kinds)) or (b"[DONE]",)
         self._holding = False
 
     @property
@@ -137,7 +139,10 @@ class TerminalHold(EventRelay):
 
     def passes(self, chunk: bytes) -> bool:
         """Tell whether this chunk is whole events of which none can be wanted: `feed` would return it as it is, all of it to relay now."""
-        return not self._holding and self.whole(chunk) and self._word.search(chunk) is None
+        for word in self._words:  # for most events the whole of the question
+            if word in chunk:
+                return False
+        return not self._holding and self.whole(chunk)
 
     def feed(self, chunk: bytes) -> tuple[bytes, bytes]:
         """Return the bytes to relay now, and those to relay after the settlement."""
@@ -145,7 +150,7 @@ class TerminalHold(EventRelay):
             return b"", chunk
         if self.passes(chunk):
             return chunk, b""
-        self._event += chunk
+        self.take_in(chunk)
         relayed = bytearray()
         while (step := self.next_event()) is not None:
             piece, terminal = step
@@ -161,7 +166,7 @@ class TerminalHold(EventRelay):
 
     def is_wanted(self, event: bytes) -> bool:
         """Tell whether this is the dialect's terminal event."""
-        if self._word.search(event) is None:
+        if not any(word in event for word in self._words):
             return False
         parsed = parse_event(event.removeprefix(BYTE_ORDER_MARK))
         if parsed is None:
