@@ -1,11 +1,10 @@
 """How a request that was sent has ended, and what that costs: the table of endings as one pure function."""
 
-from dataclasses import dataclass
-
+from ledger.values import value
 from metering.usage import Ending, Reading, Usage
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@value
 class Facts:
     """What happened to one request. `status` is the provider's, None when no answer began."""
 
@@ -17,7 +16,7 @@ class Facts:
     read_on_over: bool
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@value
 class Verdict:
     """Charge `usage`, or the whole hold where nothing is known, or nothing. `reason` is a constant word for logs and metrics."""
 

@@ -1,15 +1,14 @@
 """What a request's head tells besides its target and its length, found out once for all heads that are alike."""
 
-from dataclasses import dataclass
-
 from mitmproxy import http
 
 from addons.checked_headers import found_in
 from addons.client_families import family_of
 from addons.headers import bearer_in, fault_in, wants_upgrade
+from ledger.values import value
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@value
 class HeadFacts:
     """What the fields of a head say. `fault` is why they are refused; `bearer` the api_token that they carry."""
 

@@ -8,11 +8,11 @@ import base64
 import hashlib
 import json
 from collections.abc import Callable
-from dataclasses import dataclass
 from operator import attrgetter
 from typing import Any, NewType
 
 from ledger.money import Microunits
+from ledger.values import value
 
 AccountId = NewType("AccountId", int)
 RequestId = NewType("RequestId", str)
@@ -30,7 +30,7 @@ def object_digest(identity: str) -> str:
     return base64.urlsafe_b64encode(hashlib.sha256(identity.encode()).digest()[:12]).decode()
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@value
 class UsageLine:
     """What one model did in one answer: token counts by kind, never money.
 
@@ -52,7 +52,7 @@ class UsageLine:
     service_tier: str | None = None
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@value
 class ChargeRecord:
     """One charge with everything needed to compute it again.
 

@@ -1,15 +1,16 @@
 """Values that the hot balances take and give: policies, holds, settlements, standings."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import field
 from typing import ClassVar
 
 from ledger.entries import AccountId, RequestId
 from ledger.money import Microunits
 from ledger.tokens import ApiToken, TokenState
+from ledger.values import value
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@value
 class HoldPolicy:
     """Limits of a hold: the lowest overdraft (microunits), holds at once, life, unposted changes of the shard."""
 
@@ -19,7 +20,7 @@ class HoldPolicy:
     outbox_max: int
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@value
 class Standing:
     """An account at one instant; `available` is balance less held, `charged` the sum of all charges ever.
 
@@ -36,14 +37,14 @@ class Standing:
     read_only: ClassVar[bool] = False
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@value
 class ReadOnlyStanding(Standing):
     """The same, as told to a token that may look and do nothing else."""
 
     read_only: ClassVar[bool] = True
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@value
 class Hold:
     """Money set aside for one request, in the epoch of the shard in which it was placed.
 
@@ -59,7 +60,7 @@ class Hold:
     replaced: bool = False
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@value
 class Settlement:
     """A charge that the hot balances have taken; `seq` is its number in the shard's outbox of `epoch`.
 
@@ -74,7 +75,7 @@ class Settlement:
     repeated: bool = False
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@value
 class Renewal:
     """A sign of life of a hold, with what came back so far; an empty `detail` means nothing did."""
 
@@ -83,7 +84,7 @@ class Renewal:
     detail: str
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@value
 class ShardMeta:
     """What Redis knows of a shard; `posted` is how far the journal has got with its outbox."""
 
@@ -96,7 +97,7 @@ class ShardMeta:
     mode: str
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@value
 class OutboxEntry:
     """One change that the hot balances made: `amount` is signed, a charge is negative.
 
@@ -116,7 +117,7 @@ class OutboxEntry:
     detail: str
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@value
 class AccountRow:
     """One account as a rebuild writes it; `tokens` maps each digest to what it may do, `keys` those of active ingest keys to their ids.
 

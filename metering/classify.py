@@ -7,10 +7,11 @@ only this function, and what goes upstream is the path written here, never the c
 import re
 import string
 from collections.abc import Mapping
-from dataclasses import dataclass, field, replace
+from dataclasses import field, replace
 from enum import StrEnum
 from functools import lru_cache
 
+from ledger.values import value
 from metering.unserved import is_unserved, why_elsewhere, why_unserved
 
 TARGET_CHARACTERS_MAX = 8192
@@ -48,7 +49,7 @@ BILLABLE = frozenset({Operation.MESSAGES, Operation.CHAT_COMPLETIONS, Operation.
 FREE_UPSTREAM = frozenset({Operation.COUNT_TOKENS, Operation.INPUT_TOKENS})
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@value
 class Route:
     """A request that the proxy itself answers or forwards.
 
@@ -77,7 +78,7 @@ class Route:
         return self.operation in FREE_UPSTREAM
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@value
 class ControlRoute:
     """A request for the control API: everything that is not the proxy's. `path` is canonical."""
 

@@ -5,10 +5,10 @@ the parts, so that a bound covers the charge of every usage within it.
 """
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 from typing import Literal
 
 from ledger.money import Microunits, charge_from_numerator
+from ledger.values import value
 from metering.classify import Operation, RequestRefused
 from metering.rates import BPS, Prices, Rate, effective
 from metering.requests import MeteredRequest
@@ -23,7 +23,7 @@ _MICRO = 1_000_000
 _REASONS = {"background": "A background response is not served: it can be fetched any number of times, so it could not be billed once; leave 'background' out."}
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@value
 class HoldBounds:
     """What one request may cost, in microunits: input <= expected <= worst, and input <= small <= worst.
 
@@ -134,7 +134,7 @@ def overdraft_bound(mode: Literal["finish", "cut", "strict"], *, line: int, conc
     return concurrent * step + (line if mode == "finish" else 0)
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@value
 class _Dearest:
     """The dearest effective rates that a request can bring at one model, and the input of one pass."""
 

@@ -5,11 +5,11 @@ all lines of a request is rounded up once. The same sum at list prices is what t
 """
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 from decimal import Decimal
 
 from ledger.entries import MADE_MAX, ChargeRecord, RequestId, UsageLine, object_digest
 from ledger.money import Microunits, charge_from_numerator
+from ledger.values import value
 from metering.rate_cards import RateCard
 from metering.rates import BPS, Prices, Rate, effective
 
@@ -19,7 +19,7 @@ NEUTRAL_TIERS = frozenset({"standard", "default", "auto"})
 _MILLION = 1_000_000
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@value
 class Price:
     """The price of one request.
 

@@ -1,8 +1,9 @@
 """Reading a request's body: only what decides a price, and strictly that, as pure values."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import field
 
+from ledger.values import value
 from metering.classify import Operation, RequestRefused, Route
 from metering.contents import ContentScan, scan_contents
 from metering.encodings import decode_body
@@ -48,7 +49,7 @@ _REFERRING_TOP = frozenset({"previous_response_id", "conversation", "prompt"})  
 _CONTENT_TYPES: dict[str, tuple[type, ...]] = {"messages": (list,), "input": (list, str), "system": (list, str)}
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@value
 class InputBound:
     """The most input that a body can bring, by kind.
 
@@ -66,7 +67,7 @@ class InputBound:
     files: bool = False
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@value
 class BodyLayout:
     """Where the values that may have to be changed stand in a body, in bytes.
 
@@ -78,7 +79,7 @@ class BodyLayout:
     empty: bool
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@value
 class MeteredRequest:
     """A request's facts that decide its price.
 

@@ -12,6 +12,7 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 from ledger.entries import UsageLine
+from ledger.values import value
 from metering.tally_meter import BYTES_PER_TOKEN, NEUTRAL_TIERS, STRING, TOKENS_AROUND_TOOL_CALL, Meter, Terms
 from metering.usage import UnreadableUsage, as_object, as_text, count, count_or_none, error_text, sub_object
 
@@ -26,7 +27,7 @@ SIGNATURE_BYTES_PER_TOKEN = 4
 _FLAT = "cache_creation_input_tokens"
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@value
 class CacheWrites:
     """Tokens written to the cache: the total where it was told, and the split that was last told."""
 
@@ -57,6 +58,9 @@ class CacheWrites:
         return self.total - long, long
 
 
+NO_WRITES = CacheWrites()
+
+
 @dataclass(slots=True)
 class Figures:
     """The figures of one message, as far as they have been told."""
@@ -64,7 +68,7 @@ class Figures:
     input_tokens: int | None = None
     output_tokens: int | None = None
     cache_read: int | None = None
-    writes: CacheWrites = CacheWrites()
+    writes: CacheWrites = NO_WRITES
     searches: int = 0
     service_tier: str | None = None
     geo: str | None = None

@@ -2,10 +2,10 @@
 
 import re
 from abc import ABC, abstractmethod
-from dataclasses import dataclass
 from typing import Any
 
 from ledger.entries import UsageLine
+from ledger.values import value
 from metering.rates import BPS, Rate
 from metering.requests import MeteredRequest
 from metering.usage import as_text
@@ -20,7 +20,7 @@ NEUTRAL_TIERS = frozenset({"", "standard", "default", "auto"})
 STRING = rb'\s*:\s*"([^"\\]*(?:\\.[^"\\]*)*)"'
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@value
 class Terms:
     """What a tally must know of the request: who answers, what was asked, and the rate it was priced at."""
 

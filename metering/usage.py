@@ -6,11 +6,11 @@ then estimated from bytes and alarmed, never guessed at or left at 0.
 
 import json
 import re
-from dataclasses import dataclass
 from enum import StrEnum
 from typing import Any
 
 from ledger.entries import UsageLine
+from ledger.values import value
 
 # No answer of a real model comes near it; beyond it a figure is an accident or an attack.
 TOKENS_MAX = 1_000_000_000
@@ -30,7 +30,7 @@ class Ending(StrEnum):
     UNREADABLE = "unreadable"
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@value
 class Usage:
     """What one answer used, a line for each model that took part.
 
@@ -53,7 +53,7 @@ class Usage:
     made: tuple[str, ...] = ()
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@value
 class Reading:
     """The outcome of one answer.
 
