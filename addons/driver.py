@@ -12,13 +12,14 @@ import asyncio
 import collections
 import logging
 from collections.abc import Awaitable, Callable, Coroutine
-from typing import Any, override
+from typing import Any, cast, override
 
 from mitmproxy.proxy import commands, events
 from mitmproxy.proxy.server import ConnectionIO
 
 from addons.client_connections import Connections, OpenProvider, ReleaseProvider
 from addons.wire import Wire
+from ledger import reply_round
 
 
 class GatewayHandler(Connections):
@@ -38,7 +39,7 @@ class GatewayHandler(Connections):
         """Send something to the client."""
         io = self.transports.get(self.client)
         if io is not None and io.writer is not None and not io.writer.is_closing():
-            io.writer.write(data)
+            reply_round.write(cast("asyncio.WriteTransport", io.writer), data)
 
     def close(self) -> None:
         """Close the client's connection, after what is still to be written."""
@@ -111,6 +112,7 @@ class GatewayHandler(Connections):
             raise TypeError(f"unknown command {command}")
 
     def _flush(self) -> None:
+        reply_round.catch_up()
         if self._outgoing:
             outgoing, self._outgoing = self._outgoing, {}
             for transport, pieces in outgoing.items():

@@ -29,6 +29,7 @@ from addons.light_objects import fork, make_flow
 from addons.request_reading import SizedBody, take_request_head
 from addons.streams import BUFFERED_ANSWER_BYTES_MAX, GatewayStream
 from addons.wire import Wire
+from ledger import reply_round
 
 if TYPE_CHECKING:
     from addons.lane import Lane
@@ -179,11 +180,9 @@ class ShortWay:
         if conduct is not None:
             conduct.sent()
         head, content = write_request(flow.request), data.content or b""
-        if len(content) < APART_BYTES_MIN:
-            wire.transport.write(head + content)
-        else:
-            wire.transport.write(head)
-            wire.transport.write(content)
+        pieces = (head + content,) if len(content) < APART_BYTES_MIN else (head, content)
+        for piece in pieces:
+            reply_round.write(wire.transport, piece)
         data.content = None  # sent; an answer may take minutes, its request need not stay
 
     # The answer

@@ -82,7 +82,7 @@ TRACKED: Final = (
         name="valkey_mb", says="memory of Valkey, MB", read=lambda look: look.valkey_mb, room=None,
         why="it keeps what was posted for 48 hours, for a Postgres that is restored",
     ),
-    Tracked(name="others_mb", says="memory of the other roles, MB", read=lambda look: look.others_mb, room=None, why="poster, control, watcher, sandbox"),
+    Tracked(name="others_mb", says="memory of poster, control, watcher, sandbox and supervisor, MB", read=lambda look: look.others_mb, room=64.0),
 )  # fmt: skip
 
 
@@ -95,7 +95,8 @@ class Watch:
         self._valkey = socket_path(Path(system.environment["LEVEL5_HOME"]) / "sandbox") / "valkey.sock"
         commands = {pid: Path(f"/proc/{pid}/cmdline").read_bytes() for pid in system.helpers}
         self._valkey_pids = [pid for pid, command in commands.items() if b"valkey" in command or b"redis-server" in command]
-        self._others = [pid for pid, command in commands.items() if b"python" in command]
+        # By the program itself: the embedded Postgres lies in a folder of Python's, and each of its processes counts the buffers that all share.
+        self._others = [pid for pid, command in commands.items() if Path(command.partition(b"\0")[0].decode()).name.startswith("python")]
 
     def look(self) -> Look:
         """Return what is there now."""

@@ -2,6 +2,7 @@
 
 import asyncio
 import json
+import re
 from collections.abc import Awaitable, Callable
 from typing import Any
 
@@ -142,3 +143,14 @@ async def test_requests_sent_ahead_are_answered_in_their_order(stage: Stage) -> 
 
     assert received.count(b"HTTP/1.1 200 ") == 3
     await stage.settled(account, charges=3)
+
+
+async def test_answers_whose_charges_become_known_together_arrive_whole_and_before_a_refusal_of_what_was_sent_after(stage: Stage) -> None:
+    account = await stage.open_account(balance=5_000_000)
+    asked = stage.raw_request(account, json.dumps(BODY).encode())
+    refused = b"DELETE " + asked.partition(b" ")[2].partition(b"\r\n")[0] + b"\r\nhost: x\r\nconnection: close\r\ncontent-length: 0\r\n\r\n"
+
+    for _ in range(2):  # the second time over provider connections that are open
+        received = await asyncio.gather(*(stage.exchange_raw(asked + refused) for _ in range(24)))
+        assert [re.findall(rb"HTTP/1\.1 (\d+)", answers) for answers in received] == [[b"200", b"405"]] * 24
+    await stage.settled(account, charges=48)
