@@ -15,6 +15,7 @@ from mitmproxy.proxy import commands, events, server_hooks
 from mitmproxy.proxy.mode_servers import ProxyConnectionHandler
 from mitmproxy.proxy.server import ConnectionIO
 
+from addons.departures import Departures
 from addons.hook_table import HookTable
 from addons.light_objects import LightServer
 from addons.provider_pool import ProviderKey, ProviderPool
@@ -59,6 +60,7 @@ class Connections(ProxyConnectionHandler):
         self.hooks: HookTable = master.addons
         self._short: Callable[[bytes], None] | None = None
         self._pool: ProviderPool = master.pool
+        self.departures: Departures = master.departures
         self.is_at_work = False  # the layers handle events at the moment
         # What mitmproxy uses of a reader and of a writer, these have.
         super().__init__(master, ClientReader(wire), wire.transport, options, mode)
@@ -257,7 +259,8 @@ class Connections(ProxyConnectionHandler):
         lane: AnswerReading | None = cast("Any", self.layer) if hasattr(self.layer, "pass_on") else None
         if lane is None:  # what goes to the client has to pass other layers, such as TLS
             return self._feeder(provider)
-        client, watchdog = self.transports[self.client].writer, self.timeout_watchdog
+        client, watchdog = cast("asyncio.WriteTransport | None", self.transports[self.client].writer), self.timeout_watchdog
+        departures = self.departures
 
         def receive(data: bytes) -> None:
             if self.is_at_work:
@@ -269,8 +272,8 @@ class Connections(ProxyConnectionHandler):
                 self.feed(passed)
                 return
             watchdog.last_activity = time.time()
-            if passed and client is not None and not client.is_closing():
-                client.write(passed)
+            if passed and client is not None:
+                departures.add(client, passed)
 
         return receive
 

@@ -19,7 +19,6 @@ from mitmproxy.proxy.server import ConnectionIO
 
 from addons.client_connections import Connections, OpenProvider, ReleaseProvider
 from addons.wire import Wire
-from ledger import reply_round
 
 
 class GatewayHandler(Connections):
@@ -38,8 +37,8 @@ class GatewayHandler(Connections):
     def write(self, data: bytes) -> None:
         """Send something to the client."""
         io = self.transports.get(self.client)
-        if io is not None and io.writer is not None and not io.writer.is_closing():
-            reply_round.write(cast("asyncio.WriteTransport", io.writer), data)
+        if io is not None and io.writer is not None:
+            self.departures.add(cast("asyncio.WriteTransport", io.writer), data)
 
     def close(self) -> None:
         """Close the client's connection, after what is still to be written."""
@@ -112,7 +111,7 @@ class GatewayHandler(Connections):
             raise TypeError(f"unknown command {command}")
 
     def _flush(self) -> None:
-        reply_round.catch_up()
+        self.departures.leave()
         if self._outgoing:
             outgoing, self._outgoing = self._outgoing, {}
             for transport, pieces in outgoing.items():

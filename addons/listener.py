@@ -13,6 +13,7 @@ from mitmproxy.optmanager import unset
 from mitmproxy.proxy import layer, layers, mode_servers, mode_specs
 from mitmproxy.proxy.context import Context
 
+from addons.departures import Departures
 from addons.driver import GatewayHandler
 from addons.forward_tls import GatewayTls
 from addons.hook_table import HookTable
@@ -91,6 +92,7 @@ class GatewayMaster(Master):
         super().__init__(options)
         self.addons = HookTable(self)
         self.pool, self.fast_lane = pool, fast_lane
+        self.departures = Departures()
         self.started = asyncio.Event()
 
     async def run(self) -> None:

@@ -22,6 +22,7 @@ from mitmproxy.proxy.layers.http._hooks import HttpRequestHeadersHook, HttpReque
 from addons.checked_headers import names_of
 from addons.conduct import CONDUCT, Begun, BodyRefused, Conduct, GoOn
 from addons.connections import GatewayHttp1Server
+from addons.departures import Departures
 from addons.hook_table import HookTable
 from addons.lane_heads import NotHere, is_valid, write_request
 from addons.lane_provider import AnswerRead
@@ -29,7 +30,6 @@ from addons.light_objects import fork, make_flow
 from addons.request_reading import SizedBody, take_request_head
 from addons.streams import BUFFERED_ANSWER_BYTES_MAX, GatewayStream
 from addons.wire import Wire
-from ledger import reply_round
 
 if TYPE_CHECKING:
     from addons.lane import Lane
@@ -45,6 +45,10 @@ class Door(Protocol):
     @property
     def hooks(self) -> HookTable:
         """Who hears of what."""
+
+    @property
+    def departures(self) -> Departures:
+        """By what provider connections are written to."""
 
     def feed(self, event: events.Event) -> None:
         """Go the long way: have the layers handle an event."""
@@ -182,7 +186,7 @@ class ShortWay:
         head, content = write_request(flow.request), data.content or b""
         pieces = (head + content,) if len(content) < APART_BYTES_MIN else (head, content)
         for piece in pieces:
-            reply_round.write(wire.transport, piece)
+            self._door.departures.add(wire.transport, piece)
         data.content = None  # sent; an answer may take minutes, its request need not stay
 
     # The answer

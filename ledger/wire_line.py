@@ -11,7 +11,6 @@ from redis.exceptions import ConnectionError as RedisConnectionError
 from redis.exceptions import InvalidResponse, ReadOnlyError, RedisError
 from redis.exceptions import TimeoutError as RedisTimeoutError
 
-from ledger import reply_round
 from ledger.prompt_reply import PromptReply
 from ledger.wire_errors import read_error
 
@@ -86,7 +85,6 @@ class WireLine(asyncio.BufferedProtocol):
             return
         self._unread += nbytes
         read, waiting = self._reader.gets, self._waiting
-        reply_round.begin()
         try:
             self._reader.feed(_room, 0, nbytes)  # type: ignore[arg-type]  # it takes any buffer, and keeps a copy
             while (value := read()) is not _NOTHING:
@@ -99,8 +97,6 @@ class WireLine(asyncio.BufferedProtocol):
         except (hiredis.HiredisError, IndexError) as error:
             self._end_garbled(f"what came is no answer of a Redis: {str(error)[:100]}")
             return
-        finally:
-            reply_round.end()
         if self._unread > REPLY_BYTES_MAX:
             self._end_garbled("the answer is too long")
         elif self._retired and not self._waiting:
