@@ -101,7 +101,8 @@ class HookTable(AddonManager):
             raise
         except Exception as error:
             _report(error, "_go_on")
-        await self._run(handlers, subjects)
+        if handlers:
+            await self._run(handlers, subjects)
 
     async def trigger_event(self, event: hooks.Hook) -> None:
         row = self._row(event)
