@@ -93,12 +93,12 @@ class Tab:
 class Visits:
     """Opens pages of one service, each in a context of its own, and looks at them as a careful reader would.
 
-    `spare` are tabs that earlier visits have left as they were at first; ours that can be are put there.
+    `spare` are tabs that earlier visits have left as they were at first; ours that can be are put there. Without such a place each is our own.
     """
 
     def __init__(self, browser: Browser, url: str, spare: list[Tab] | None = None) -> None:
         self._browser, self.url = browser, url
-        self._spare = [] if spare is None else spare
+        self._spare = spare
         self._tabs: dict[BrowserContext, Tab] = {}
 
     def open(
@@ -118,7 +118,7 @@ class Visits:
         `allowed` are parts of console messages that are no fault here; `prepare` is a script that runs before the page's own; `cookie` the
         browser has already. `own` is for who changes the page's context in a way that no other test must meet.
         """
-        alike = script and prepare is None and not own and FROM_AFAR not in self.url
+        alike = self._spare is not None and script and prepare is None and not own
         tab = self._spare.pop() if alike and self._spare else self._open_tab(script=script, prepare=prepare, alike=alike)
         tab.watched.allowed = allowed
         context, page = tab.page.context, tab.page
@@ -179,7 +179,7 @@ class Visits:
                 self.check(page)
         finally:
             for context, tab in self._tabs.items():
-                if not tab.alike or tab.page.is_closed() or len(self._spare) >= SPARE_MAX:
+                if self._spare is None or not tab.alike or tab.page.is_closed() or len(self._spare) >= SPARE_MAX:
                     context.close()
                 else:
                     self._clean(tab)
