@@ -6,6 +6,8 @@ work for the next between them, nearly all of them wake somebody; done together,
 
 import asyncio
 
+from telemetry.logs import log
+
 
 class Departures:
     """Pieces for connections, in the order they were given. Whoever writes to one of these otherwise, or closes one, lets them `leave` first."""
@@ -24,5 +26,10 @@ class Departures:
         if self._pieces:
             pieces, self._pieces = self._pieces, []
             for transport, data in pieces:
-                if not transport.is_closing():
+                if transport.is_closing():
+                    continue
+                try:
                     transport.write(data)
+                except Exception:  # of this connection alone: the others' pieces must leave all the same
+                    log.error("departure_failed", exc_info=True)
+                    transport.abort()

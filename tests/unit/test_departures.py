@@ -10,13 +10,18 @@ class Pipe:
     """The writing end of a connection; all of them tell one list what they were given."""
 
     def __init__(self, name: str, told: list[str]) -> None:
-        self._name, self._told, self.closed = name, told, False
+        self._name, self._told, self.closed, self.broken, self.aborted = name, told, False, False, False
 
     def write(self, data: bytes) -> None:
+        if self.broken:
+            raise RuntimeError("no more can be written here")
         self._told.append(f"{self._name}{data.decode()}")
 
     def is_closing(self) -> bool:
         return self.closed
+
+    def abort(self) -> None:
+        self.aborted = True
 
 
 def pipe(name: str, told: list[str]) -> asyncio.WriteTransport:
@@ -63,3 +68,16 @@ async def test_a_connection_that_was_closed_meanwhile_is_left_alone() -> None:
     await asyncio.sleep(0)
 
     assert told == ["b2"]
+
+
+async def test_a_connection_that_takes_nothing_any_more_is_ended_and_keeps_nothing_back_from_the_others() -> None:
+    told: list[str] = []
+    one, two, departures = pipe("a", told), pipe("b", told), Departures()
+    cast("Pipe", one).broken = True
+
+    departures.add(one, b"1")
+    departures.add(two, b"2")
+    await asyncio.sleep(0)
+
+    assert told == ["b2"]
+    assert (cast("Pipe", one).aborted, cast("Pipe", two).aborted) == (True, False)
