@@ -34,7 +34,10 @@ RESULTS = Path(__file__).parent / "results"
 LOOKS: Final = 240
 LOOK_SECONDS_MIN: Final = 1.0
 NEW_CONNECTION_SHARE: Final = 10  # one request in so many
+KEPT_ALIVE: Final = 16
+RENEWED: Final = 4
 STREAMS: Final = 16
+AT_ONCE: Final = KEPT_ALIVE + RENEWED + STREAMS  # as many connections to the provider as were ever needed at a time are kept open
 STREAMS_MAX: Final = 2_000_000
 HOURS_MAX: Final = 12
 
@@ -69,10 +72,10 @@ class Tracked:
 
 TRACKED: Final = (
     Tracked(name="worker_mb", says="memory of the worker, MB", read=lambda look: look.worker_mb, room=4.0),
-    Tracked(name="open_files", says="files and sockets the worker has open", read=lambda look: look.open_files, room=8.0),
+    Tracked(name="open_files", says="files and sockets the worker has open", read=lambda look: look.open_files, room=AT_ONCE),
     Tracked(name="tasks", says="tasks of the worker", read=lambda look: look.tasks, room=8.0),
     Tracked(name="holds", says="holds open", read=lambda look: look.holds, room=8.0),
-    Tracked(name="provider_connections", says="connections to the provider kept open", read=lambda look: look.provider_connections, room=8.0),
+    Tracked(name="provider_connections", says="connections to the provider kept open", read=lambda look: look.provider_connections, room=AT_ONCE),
     Tracked(name="keys", says="keys in Valkey that do not expire", read=lambda look: look.keys, room=64.0),
     Tracked(
         name="remembered", says="keys in Valkey that expire", read=lambda look: look.remembered, room=None,
@@ -146,8 +149,8 @@ def soak(system: System, load: Path, folder: Path, *, requests: int, minutes: fl
     fresh = requests // NEW_CONNECTION_SHARE
     rate, again = (requests - fresh) / (minutes * 60), fresh / (minutes * 60)  # spread over the whole time, so that its quarters are alike
     loads = (
-        (Body.JSON, ("16", str(requests - fresh), str(HOURS_MAX * 3600), "-r", str(rate))),
-        (Body.JSON, ("4", str(fresh), str(HOURS_MAX * 3600), "-n", "-r", str(again))),
+        (Body.JSON, (str(KEPT_ALIVE), str(requests - fresh), str(HOURS_MAX * 3600), "-r", str(rate))),
+        (Body.JSON, (str(RENEWED), str(fresh), str(HOURS_MAX * 3600), "-n", "-r", str(again))),
         (Body.PACED, (str(STREAMS), str(STREAMS_MAX), str(minutes * 60), "-s", "600")),
     )
     running = []
