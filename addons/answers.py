@@ -45,6 +45,8 @@ class Answers:
             self._begin_metered(flow, exchange, response)
 
     def _begin_metered(self, flow: http.HTTPFlow, exchange: Exchange, response: http.Response) -> None:
+        if exchange.attempts is not None:
+            exchange.let_go_of_body()
         content_type = response.headers.get("content-type", "")
         is_stream = _is_stream(exchange, content_type)
         if exchange.kind is Kind.BILLED:

@@ -7,6 +7,7 @@ a store is left to `lifecycle`, which reads the flags kept here.
 import asyncio
 import time
 from collections.abc import Callable
+from dataclasses import replace
 from enum import StrEnum
 
 from mitmproxy import http
@@ -32,6 +33,7 @@ from metering.requests import MeteredRequest
 
 CONNECT, FIRST_BYTE, STALL, READ_ON_OVER, STOPPED = "connect", "first_byte", "stall", "read_on_over", "stopped"
 SMALL_BODY_BYTES_MAX = 64 * 1024
+KEPT_BODY_BYTES_MAX = 4 * 1024
 
 
 class Kind(StrEnum):
@@ -151,8 +153,17 @@ class Exchange:
         """The request leaves; from here on an ending may cost something."""
         self.sent_at = time.monotonic()
         self.body_gone()
+        if self.attempts is None:
+            self.let_go_of_body()
         if self.watch is not None:
             self.watch.start(FIRST_BYTE, self.patience.first_byte_seconds_max)
+
+    def let_go_of_body(self) -> None:
+        """The request will not be sent again: its text, a whole history perhaps, need not stay for the minutes that an answer may take."""
+        if self.request is not None and len(self.request.body) > KEPT_BODY_BYTES_MAX:
+            self.request = replace(self.request, body=b"")
+        if self.attempts is not None:
+            self.attempts.body = b""
 
     # More than one attempt
 

@@ -83,7 +83,7 @@ class BodyLayout:
 class MeteredRequest:
     """A request's facts that decide its price.
 
-    `body` is the plain JSON, decompressed. `wants_usage` tells that a stream's usage was asked for.
+    `body` is the plain JSON, decompressed; empty once whoever keeps the facts has let go of it. `wants_usage` tells that a stream's usage was asked for.
     `output_limit_field` is the field that holds the output limit or, where there is none, would hold
     it; None where the operation takes no limit. `choices` is `n`. `passes` is how often the provider
     may read the whole input (2 with compaction). `cache_write` holds the lifetimes asked for. `tiers`
