@@ -2,16 +2,16 @@
 
 import json
 import time
-from typing import Final
 
 from mitmproxy import http
 
 from addons import refusals
 from addons.checked_headers import names_of
 from addons.exchange import STALL, Exchange, Kind
+from addons.framing import BODILESS, frame, unframe
 from addons.headers import put, strip_for_client, strip_hop_by_hop
 from addons.meter import Meter
-from addons.provider_errors import error_is_operators, operators_affair
+from addons.provider_errors import error_is_operators, operators_affair, without_operators_names
 from addons.refusals import error_events
 from addons.streams import BUFFERED_ANSWER_BYTES_MAX
 from metering.chunks import TerminalHold, UsageChunkFilter
@@ -19,9 +19,6 @@ from metering.tally import open_tally
 from telemetry import metrics
 from telemetry.logs import log
 from telemetry.tallies import tallies
-
-NOT_MODIFIED: Final = 304  # may tell the length that a full answer would have
-BODILESS: Final = frozenset({204, NOT_MODIFIED})
 
 
 class Answers:
@@ -37,7 +34,7 @@ class Answers:
             strip_hop_by_hop(response.headers)
             exchange.streamed = True
             response.stream = True
-            _frame(flow, exchange, response)
+            frame(response, flow.request, http10=exchange.http10)
             return
         if exchange.provider and exchange.sent_at is not None:
             tallies.observe(metrics.labelled(metrics.time_to_first_byte_seconds, exchange.provider), exchange.answered_at - exchange.sent_at)
@@ -51,6 +48,8 @@ class Answers:
         is_stream = _is_stream(exchange, content_type)
         if exchange.kind is Kind.BILLED:
             exchange.meter = self._open_meter(exchange, content_type, is_stream=is_stream)
+            if response.headers.get("content-encoding", "identity").lower() != "identity":
+                exchange.meter.cannot_read("content_encoding")  # though none was asked for
         strip_for_client(response.headers)
         exchange.shows_output = is_stream
         if is_stream or _length_of(response) > BUFFERED_ANSWER_BYTES_MAX:
@@ -59,9 +58,9 @@ class Answers:
             self._add_stream_headers(exchange, response)
             if is_stream:
                 response.headers.pop("content-length", None)
-            _frame(flow, exchange, response)
+            frame(response, flow.request, http10=exchange.http10)
 
-    def _open_meter(self, exchange: Exchange, content_type: str, *, is_stream: bool) -> Meter | None:
+    def _open_meter(self, exchange: Exchange, content_type: str, *, is_stream: bool) -> Meter:
         route, request, rate = exchange.route, exchange.request, exchange.rate
         if route is None or request is None or rate is None:
             raise RuntimeError("an answer to a request that was never priced")
@@ -94,13 +93,22 @@ class Answers:
             return
         if status >= 400:
             strip_for_client(response.headers)
+            self._hide_names(response)
             metrics.upstream_errors_total.labels(provider=provider, reason=f"status_{status // 100}xx").inc()
         if status in BODILESS:
-            _unframe(response)
+            unframe(response)
         elif b"transfer-encoding" in (names := names_of(response.headers)) or b"content-length" not in names:
             response.headers.pop("transfer-encoding", None)
             response.headers["content-length"] = str(len(response.raw_content or b""))
         self._add_closing_headers(exchange, response)
+
+    @staticmethod
+    def _hide_names(response: http.Response) -> None:
+        told = response.raw_content or b""
+        hidden = without_operators_names(told)
+        if hidden != told:
+            response.raw_content = hidden
+            response.headers.pop("content-length", None)
 
     def hide_operators_affair(self, exchange: Exchange) -> None:
         """A stream has ended in an error about the operator's account: say that it failed, and no more."""
@@ -140,27 +148,6 @@ def _told(exchange: Exchange, *, balance: int | None, charge: int | None) -> lis
     figures = ((b"X-Level5-Charge", charge), (b"X-Balance-Remaining", balance), (b"X-Level5-Output-Limit", exchange.output_limit))
     served_by = [(b"X-Level5-Provider", exchange.provider.encode())] if exchange.fell_back and exchange.provider else []
     return [(b"X-Request-Id", exchange.request_id.encode()), *served_by, *((name, b"%d" % figure) for name, figure in figures if figure is not None)]
-
-
-def _frame(flow: http.HTTPFlow, exchange: Exchange, response: http.Response) -> None:
-    """Choose the framing towards the client: chunks where the length is open, so that a cut can be told from an end."""
-    if response.status_code in BODILESS:
-        _unframe(response)
-        return
-    if "content-length" in response.headers:
-        return
-    response.headers.pop("transfer-encoding", None)
-    if exchange.http10:
-        response.headers["connection"] = "close"
-    elif not flow.request.is_http2:
-        response.headers["transfer-encoding"] = "chunked"
-
-
-def _unframe(response: http.Response) -> None:
-    """Say nothing of a body where there is none: a client would wait for one, and RFC 9112 forbids it."""
-    response.headers.pop("transfer-encoding", None)
-    if response.status_code != NOT_MODIFIED:
-        response.headers.pop("content-length", None)
 
 
 def _alarm(exchange: Exchange, reason: str) -> None:

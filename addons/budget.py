@@ -9,18 +9,23 @@ class BodyBudget:
         self._total = 0
         self._by_account: dict[int, int] = {}
 
-    def take(self, account: int, size: int) -> bool:
-        """Count `size` more bytes, unless there is no room for them."""
-        mine = self._by_account.get(account, 0) + size
-        if self._total + size > self._total_max or mine > self._account_max:
+    def take(self, account: int | None, size: int) -> bool:
+        """Count `size` more bytes, unless there is no room for them. Without an account they count in all only."""
+        if self._total + size > self._total_max:
             return False
+        if account is not None:
+            mine = self._by_account.get(account, 0) + size
+            if mine > self._account_max:
+                return False
+            self._by_account[account] = mine
         self._total += size
-        self._by_account[account] = mine
         return True
 
-    def give_back(self, account: int, size: int) -> None:
+    def give_back(self, account: int | None, size: int) -> None:
         """The bytes are not kept any more."""
         self._total -= size
+        if account is None:
+            return
         left = self._by_account.get(account, 0) - size
         if left > 0:
             self._by_account[account] = left

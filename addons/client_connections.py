@@ -15,6 +15,7 @@ from mitmproxy.proxy import commands, events, server_hooks
 from mitmproxy.proxy.mode_servers import ProxyConnectionHandler
 from mitmproxy.proxy.server import ConnectionIO
 
+from addons.conduct import Drained, slow_clients
 from addons.departures import Departures
 from addons.hook_table import HookTable
 from addons.light_objects import LightServer
@@ -22,6 +23,7 @@ from addons.provider_pool import ProviderKey, ProviderPool
 from addons.wire import ClientReader, Wire
 
 IDLE_LOOK_SECONDS_MIN: Final = 0.1
+LAST_WORDS_SECONDS_MAX: Final = 30.0  # without a client taking anything of what was written to it before its connection ended
 
 
 class OpenProvider(commands.OpenConnection):
@@ -62,6 +64,7 @@ class Connections(ProxyConnectionHandler):
         self._pool: ProviderPool = master.pool
         self.departures: Departures = master.departures
         self.is_at_work = False  # the layers handle events at the moment
+        self._has_slow_side = False
         # What mitmproxy uses of a reader and of a writer, these have.
         super().__init__(master, ClientReader(wire), wire.transport, options, mode)
 
@@ -75,15 +78,19 @@ class Connections(ProxyConnectionHandler):
     async def handle_client(self) -> None:
         """Serve the client until it is gone: mitmproxy's own sequence, in one task where it has three."""
         self._watch_idleness(self.timeout_watchdog.timeout)
+        transport = cast("asyncio.Transport", self.transports[self.client].writer)
         await self.handle_hook(server_hooks.ClientConnectedHook(self.client))
         if self.client.error:
-            cast("asyncio.Transport", self.transports.pop(self.client).writer).close()
+            del self.transports[self.client]
+            transport.close()
         else:
             await self._serve()
         self._idle_timer.cancel()
         while self.wakeup_timer:
             self.wakeup_timer.pop().cancel()
         self.client.timestamp_end = time.time()
+        _see_off(transport)
+        self._pace()  # a provider that was not read for this client's sake has perhaps to be read on
         await self.handle_hook(server_hooks.ClientDisconnectedHook(self.client))
         if left := [io.handler for io in self.transports.values() if io.handler is not None]:
             for handler in left:
@@ -154,16 +161,23 @@ class Connections(ProxyConnectionHandler):
         return receive
 
     def _pace(self) -> None:
-        """While one side does not take what we write, the others are not read: a slow reader must not fill our memory."""
-        wires = [reader.wire for io in self.transports.values() if (reader := cast("ClientReader | None", io.reader)) is not None]
-        slow = any(wire.is_slow for wire in wires)
-        for wire in wires:
+        """While one side does not take what we write, the others are not read, nor is a client that is slow itself: a slow reader must not fill our memory."""
+        wires = {connection: reader.wire for connection, io in self.transports.items() if (reader := cast("ClientReader | None", io.reader)) is not None}
+        slow = [connection for connection, wire in wires.items() if wire.is_slow and not wire.transport.is_closing()]
+        self._has_slow_side = bool(slow)
+        for connection, wire in wires.items():
             if wire.transport.is_closing():
                 continue
-            if slow and not wire.is_slow:
+            if any(other is not connection or other is self.client for other in slow):
                 wire.transport.pause_reading()
             else:
                 wire.transport.resume_reading()
+        if self.client in slow:
+            slow_clients.add(self.client.id)
+        elif self.client.id in slow_clients:
+            slow_clients.discard(self.client.id)
+            if self.client in wires and not wires[self.client].transport.is_closing():
+                self.feed(Drained())
 
     @override
     async def open_connection(self, command: commands.OpenConnection) -> None:
@@ -253,6 +267,8 @@ class Connections(ProxyConnectionHandler):
     def _lend(self, connection: Connection, wire: Wire) -> None:
         self._attach(connection, wire, handler=None)
         wire.listen(receive=self._receiver(connection), ended=lambda: self._provider_ended(connection), slowed=self._pace)
+        if self._has_slow_side:
+            self._pace()
 
     def _receiver(self, provider: Connection) -> Callable[[bytes], None]:
         """Return what hears of a provider's bytes. Those in the middle of a stream go to the client by the shortest way."""
@@ -287,6 +303,8 @@ class Connections(ProxyConnectionHandler):
         wire = cast("ClientReader", self.transports.pop(connection).reader).wire
         connection.state = ConnectionState.CLOSED
         self._outgoing.pop(wire.transport, None)
+        if self._has_slow_side:
+            self._pace()
         return wire
 
     def _close_provider(self, connection: Connection) -> None:
@@ -305,6 +323,15 @@ class Connections(ProxyConnectionHandler):
         if isinstance(hook, server_hooks.ClientDisconnectedHook):
             for connection in [connection for connection, io in self.transports.items() if io.handler is None and connection is not self.client]:
                 self._close_provider(connection)
+
+
+def _see_off(transport: asyncio.Transport, unsent_before: int | None = None) -> None:
+    """Wait for a connection that ends to have sent its last, for as long as there is less of that each time one looks."""
+    unsent = transport.get_write_buffer_size()
+    if unsent and unsent_before is not None and unsent >= unsent_before:
+        transport.abort()
+    elif unsent:
+        asyncio.get_running_loop().call_later(LAST_WORDS_SECONDS_MAX, _see_off, transport, unsent)
 
 
 def _key_of(connection: Any) -> ProviderKey:

@@ -15,6 +15,10 @@ if TYPE_CHECKING:
 
 CONDUCT = "level5"
 BODY = "body"  # the deadline of a request's body
+END = "end"  # that of the end of an answer which is told and charged
+
+# The ids of clients that do not take what is written to them. Nothing is begun for them meanwhile: who asks without reading must not fill our memory.
+slow_clients: set[str] = set()
 
 
 class Middle(Enum):
@@ -67,8 +71,8 @@ class Conduct(Protocol):
     def reads_on(self) -> bool:
         """The client has left: tell whether the answer is to be read to its end all the same."""
 
-    def spill(self) -> None:
-        """An answer has become too large to keep back: its head is leaving."""
+    def spill(self, flow: http.HTTPFlow) -> bool:
+        """An answer has become too large to keep back: make its head ready to leave. False where no part of it may leave before the whole is known."""
 
     def failure(self, status: int) -> http.Response:
         """Return our answer to a failure of this status (400, 413, 502)."""
@@ -94,6 +98,11 @@ class Begun(events.Event):
 @dataclass
 class GoOn(events.Event):
     """Something of the client's is in the buffer."""
+
+
+@dataclass
+class Drained(events.Event):
+    """The client takes again what is written to it: requests that have waited for that may begin."""
 
 
 @dataclass

@@ -27,6 +27,7 @@ from mitmproxy.proxy.layers.http._events import (
 from mitmproxy.proxy.layers.http._http1 import Http1Client, Http1Server
 from mitmproxy.proxy.layers.http._http1 import TBodyReader as BodyReader
 
+from addons.conduct import Drained, slow_clients
 from addons.headers import fault_of
 
 CLIENT_HEAD_BYTES_MAX = 64 * 1024
@@ -99,6 +100,8 @@ class GatewayHttp1Server(Http1Server):
         self._reader = _TrailerBlind(reader)
 
     def read_headers(self, event: events.ConnectionEvent) -> layer.CommandGenerator[None]:
+        if isinstance(event, events.DataReceived) and self.conn.id in slow_clients:
+            return
         self._skip_empty_lines()
         if isinstance(event, events.DataReceived) and self._head_is_too_long():
             yield from self._refuse(431, "headers_too_large", f"The request head is larger than {self.head_bytes_max} bytes.")
@@ -116,6 +119,12 @@ class GatewayHttp1Server(Http1Server):
                 # (A CONNECT, which stock mitmproxy reads here, has an address for its target by right, and no body.)
                 self._close_after = _closes_connection(request) or (request.method != "CONNECT" and fault_of(request) is not None)
             yield command
+
+    def _handle_event(self, event: events.Event) -> layer.CommandGenerator[None]:
+        if type(event) is not Drained:
+            yield from super()._handle_event(event)
+        elif self.state == self.read_headers and self.buf:
+            yield from self.read_headers(events.DataReceived(self.conn, b""))
 
     def _skip_empty_lines(self) -> None:
         """Forget empty lines before a request, which old clients send: mitmproxy would take one for a head that has still to come."""

@@ -15,8 +15,9 @@ from mitmproxy import http
 from addons import refusals
 from addons.attempts import Attempts
 from addons.budget import BodyBudget
-from addons.conduct import Middle
+from addons.conduct import END, Middle
 from addons.deadlines import Watch
+from addons.framing import frame
 from addons.head_facts import HeadFacts
 from addons.meter import Meter
 from addons.refusals import Refusal, error_events, make_answer, make_plain_answer
@@ -34,6 +35,8 @@ from metering.requests import MeteredRequest
 CONNECT, FIRST_BYTE, STALL, READ_ON_OVER, STOPPED = "connect", "first_byte", "stall", "read_on_over", "stopped"
 SMALL_BODY_BYTES_MAX = 64 * 1024
 KEPT_BODY_BYTES_MAX = 4 * 1024
+BODY_BYTES_PER_SECOND = 32 * 1024
+END_SECONDS_MAX = 5.0  # between a stream's terminal event and the end of its body
 
 
 class Kind(StrEnum):
@@ -88,7 +91,9 @@ class Exchange:
 
     def __init__(self, *, request_id: RequestId, client_id: str, head: HeadFacts, budget: BodyBudget, settings: GatewaySettings) -> None:
         self.request_id, self.client_id, self.head = request_id, client_id, head
-        self._budget, self._settings, self._body_bytes = budget, settings, 0
+        self._budget, self._settings = budget, settings
+        self._body_bytes = 0
+        self._body_account: int | None = None  # that its bytes are counted on
         self.patience: Patience = settings
         self.started, self.started_at = time.monotonic(), time.time_ns() // 1_000_000
         self.extension_needed: Callable[[], bool] | None = None  # where the hold may be too small
@@ -102,8 +107,12 @@ class Exchange:
         return self._ended
 
     def conclude(self) -> None:
-        """The ending is in the books, or has failed: whoever waits goes on."""
+        """The ending is in the books, or has failed: whoever waits goes on. A stream's body is still to end, which its provider may forget."""
         self.is_ended = True
+        if self.watch is not None and self.streamed and not self.client_left:
+            self.watch.start(END, min(END_SECONDS_MAX, self.patience.stall_seconds_max))
+        elif self.watch is not None:
+            self.watch.stop()
         if self._ended is not None:
             self._ended.set()
 
@@ -120,12 +129,18 @@ class Exchange:
         length = headers.get("content-length", "")
         return length.isascii() and length.isdigit() and int(length) <= SMALL_BODY_BYTES_MAX
 
+    def body_seconds_max(self, headers: http.Headers) -> float:
+        """Return how long the body may take to come: as long as any may, and a second for each `BODY_BYTES_PER_SECOND` that it may have."""
+        length = headers.get("content-length", "")
+        size = int(length) if length.isascii() and length.isdigit() else self._settings.body_bytes_max
+        return self._settings.body_seconds_max + size / BODY_BYTES_PER_SECOND
+
     def body_grows(self, size: int) -> http.Response | None:
         """Count a piece of the body; refuse what is too large for one request, one account or this worker."""
         refusal = None
         if self._body_bytes + size > self._settings.body_bytes_max:
             refusal = refusals.body_too_large(self._settings.body_bytes_max)
-        elif not self._budget.take(self._account, size):
+        elif not self._take_room(size):
             refusal = refusals.unavailable("Too many request bodies are being read at once; try again shortly.")
         if refusal is not None:
             self.own_answer = True
@@ -142,12 +157,14 @@ class Exchange:
     def body_gone(self) -> None:
         """The body is not buffered any more."""
         if self._body_bytes:
-            self._budget.give_back(self._account, self._body_bytes)
+            self._budget.give_back(self._body_account, self._body_bytes)
             self._body_bytes = 0
 
-    @property
-    def _account(self) -> int:
-        return self.token.account if self.token else 0
+    def _take_room(self, size: int) -> bool:
+        """Count a piece of the body on the account, if it is known to be this client's: whoever claims to be of an account must not take its room."""
+        if not self._body_bytes:
+            self._body_account = self.token.account if self.token is not None and self.standing is not None else None
+        return self._budget.take(self._body_account, size)
 
     def sent(self) -> None:
         """The request leaves; from here on an ending may cost something."""
@@ -239,9 +256,14 @@ class Exchange:
         """Tell whether the answer may be ended politely."""
         return self.meter is None or self.meter.ended_whole()
 
-    def spill(self) -> None:
-        """An answer too large to keep back leaves without its exact balance."""
+    def spill(self, flow: http.HTTPFlow) -> bool:
+        """An answer too large to keep back leaves without its exact balance. What is no success is looked through first, and so never leaves like this."""
+        response = flow.response
+        if response is None or response.status_code >= 300:
+            return False
         self.streamed = True
+        frame(response, flow.request, http10=self.http10)
+        return True
 
     def cut(self, refusal: Refusal) -> None:
         """The stream ends here, and says why."""
@@ -306,5 +328,5 @@ class Exchange:
         return self.standing.balance if self.standing else self.balance_heard
 
     def _touch(self) -> None:
-        if self.watch is not None and not self.reading_on:
+        if self.watch is not None and not self.reading_on and not self.is_ended:
             self.watch.touched_at = time.monotonic()

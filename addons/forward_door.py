@@ -16,6 +16,7 @@ from mitmproxy.proxy import commands, events, layer
 from mitmproxy.proxy.context import Context
 from mitmproxy.proxy.layers import TCPLayer
 
+from addons.conduct import Drained
 from addons.connections import GatewayHttp1Server
 from addons.forward import Refusal, Tunnel
 from addons.forward_gate import NOT_A_TUNNEL, Attempt, Level5ConnectHook, connect_headers
@@ -92,7 +93,8 @@ class ForwardDoor(layer.Layer):
 
     def _handle_event(self, event: events.Event) -> Commands:
         if self._tunnel is not None:
-            yield from self._tunnel.handle_event(event)
+            if not (self.is_unread and type(event) is Drained):  # which begins requests, and there are none
+                yield from self._tunnel.handle_event(event)
         elif isinstance(event, events.DataReceived):
             yield from self._read(event.data)
         elif isinstance(event, events.ConnectionClosed | events.Wakeup):

@@ -68,7 +68,12 @@ class Gateway:
         exchange = self._open(flow)
         try:
             route = self._check_head(flow, exchange)
-            if route is None or not self._identify(flow, exchange, route):
+            if route is None:
+                return None
+            self._check_length(flow, exchange)
+            if exchange.watch is not None:
+                exchange.watch.start(BODY, exchange.body_seconds_max(flow.request.headers))
+            if not self._identify(flow, exchange, route):
                 return None
         except Refused as refused:
             self._answer(flow, exchange, exchange.refuse(refused.refusal))
@@ -138,8 +143,6 @@ class Gateway:
             dialect = exchange.dialect or Dialect.OPENAI
             answer = answer_locally(route, self._admission.card, dialect=dialect, request_id=exchange.request_id, balance=exchange.balance)
             self._answer(flow, exchange, answer)
-            return
-        self._check_length(flow, exchange)
 
     @staticmethod
     def _check_length(flow: http.HTTPFlow, exchange: Exchange) -> None:
@@ -150,6 +153,8 @@ class Gateway:
     async def request(self, flow: http.HTTPFlow) -> None:
         """Price the request, hold the money and turn it into the operator's."""
         exchange = exchange_of(flow)
+        if exchange is not None and exchange.watch is not None:
+            exchange.watch.stop()  # the body has come
         if flow.response is not None:
             return
         if exchange is None:

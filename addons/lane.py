@@ -18,7 +18,7 @@ from mitmproxy.proxy.layers.http import _events as http_events
 from mitmproxy.proxy.layers.http._base import HttpEvent
 
 from addons.client_answer import ClientAnswer
-from addons.conduct import Begun, BodyRefused, GoOn, Interrupt
+from addons.conduct import Begun, BodyRefused, Drained, GoOn, Interrupt, slow_clients
 from addons.connections import PIPELINED_BYTES_MAX, GatewayHttp1Server
 from addons.lane_heads import NotHere
 from addons.lane_provider import AnswerRead, ProviderSide
@@ -71,6 +71,11 @@ class Lane(layer.Layer):
         """Whether what comes from the client begins a request that is served here."""
         return self.stream is None and self._stock is None
 
+    @property
+    def may_begin(self) -> bool:
+        """Whether the next request may begin: its client reads what it is answered."""
+        return self.context.client.id not in slow_clients
+
     def take_apart(self) -> bool:
         """The connection has ended: where nothing is under way, leave nothing that only a garbage collector would end, and tell so."""
         if not self.is_free:
@@ -104,6 +109,8 @@ class Lane(layer.Layer):
             yield from self._begin_requests()
         elif type(event) is GoOn:
             yield from self._use_buffer()
+        elif type(event) is Drained:
+            yield from self._begin_requests()
         elif type(event) is BodyRefused:
             yield from self._tell(event)
             if self.body is not None:
@@ -149,7 +156,7 @@ class Lane(layer.Layer):
     def _begin_requests(self) -> Commands:
         """Begin with the requests that the buffer holds whole heads of, each when the one before has been answered."""
         try:
-            while self.stream is None and self._stock is None and (found := take_request_head(self.buffer, bytes_max=GatewayHttp1Server.head_bytes_max)):
+            while self.is_free and self.may_begin and (found := take_request_head(self.buffer, bytes_max=GatewayHttp1Server.head_bytes_max)):
                 request, length, closes = found
                 yield from self._begin(request, length, closes=closes)
         except NotHere:

@@ -3,11 +3,11 @@
 """mitmproxy's HTTP layer with our streams and connections, and interrupts that find their stream."""
 
 from mitmproxy.connection import ConnectionState, Server
-from mitmproxy.proxy import events, layer
+from mitmproxy.proxy import events, layer, layers
 from mitmproxy.proxy.layers.http import GetHttpConnection, HttpLayer, RegisterHttpConnection
 
-from addons.conduct import Interrupt
-from addons.connections import GatewayHttp1Server, adopt_client_connection
+from addons.conduct import Drained, Interrupt
+from addons.connections import GatewayHttp1Server, adopt_client_connection, innermost
 from addons.streams import GatewayStream
 
 
@@ -17,6 +17,9 @@ class GatewayLayer(HttpLayer):
     def _handle_event(self, event: events.Event) -> layer.CommandGenerator[None]:
         if isinstance(event, Interrupt):
             yield from self._route_interrupt(event)
+            return
+        if type(event) is Drained:
+            yield from self._go_on(event)
             return
         if isinstance(event, events.ConnectionClosed) and isinstance(event.connection, Server) and self._is_forgotten(event.connection):
             return
@@ -38,6 +41,14 @@ class GatewayLayer(HttpLayer):
         for stream in list(self.streams.values()):
             # A stream with a child is a tunnel (CONNECT): the one that is meant may be inside.
             if stream is event.stream or stream.child_layer is not None:
+                yield from self.event_to_child(stream, event)
+
+    def _go_on(self, event: Drained) -> layer.CommandGenerator[None]:
+        server = self.connections.get(self.context.client)
+        if isinstance(server, GatewayHttp1Server):
+            yield from self.event_to_child(server, event)
+        for stream in list(self.streams.values()):
+            if stream.child_layer is not None and not isinstance(innermost(stream.child_layer), layers.TCPLayer):
                 yield from self.event_to_child(stream, event)
 
     def make_stream(self, stream_id: int) -> layer.CommandGenerator[None]:

@@ -89,8 +89,6 @@ class Lifecycle:
             exchange.ending = "failed"
             log.error("ending_failed", request_id=exchange.request_id, exc_info=True)
         finally:
-            if exchange.watch is not None:
-                exchange.watch.stop()
             exchange.body_gone()
             exchange.conclude()
 

@@ -150,7 +150,11 @@ class Meter:
         self._held += held
         return now
 
-    def _break(self, where: str) -> None:
+    def cannot_read(self, why: str) -> None:
+        """The answer is not of a kind that can be counted: it passes, and costs what was held for it."""
+        self._break(why, exc_info=False)
+
+    def _break(self, where: str, *, exc_info: bool = True) -> None:
         if not self.broken:
             self.broken = True
-            log.error("meter_broken", where=where, exc_info=True)
+            log.error("meter_broken", where=where, exc_info=exc_info)

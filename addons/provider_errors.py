@@ -1,7 +1,8 @@
 """A provider's errors: which are the caller's to see and which are the operator's affair."""
 
 import json
-from typing import Any
+import re
+from typing import Any, Final
 
 # What providers say when it is the operator who has no money or no rights there.
 _CREDIT_CODES = frozenset({
@@ -17,6 +18,7 @@ _CREDIT_WORDS = (
     "requires more credits",
 )
 _KEY_CODES = frozenset({"authentication_error", "permission_error", "invalid_api_key", "401", "402", "403"})
+_OPERATORS_NAMES: Final = re.compile(rb"\b(org-|proj_|user-)[A-Za-z0-9]{16,}")  # as OpenAI names them in what it says of limits
 _ALWAYS = {401: "key_refused", 402: "out_of_credit", 403: "key_refused"}
 
 
@@ -27,6 +29,11 @@ def operators_affair(status: int, body: bytes | None) -> str | None:
     if status not in {400, 404, 429, 503} or not body:
         return None
     return "out_of_credit" if speaks_of_credit(error_in(body)) else None
+
+
+def without_operators_names(body: bytes) -> bytes:
+    """Return an error's text without the ids of the operator's organisation, project and user at the provider."""
+    return _OPERATORS_NAMES.sub(rb"\1hidden", body)
 
 
 def error_is_operators(error: str | None) -> bool:

@@ -91,6 +91,8 @@ class ShortWay:
     def begin(self) -> None:
         """Begin with the next request, if its whole head is there."""
         lane, door = self._lane, self._door
+        if not lane.may_begin:
+            return
         try:
             found = take_request_head(lane.buffer, bytes_max=GatewayHttp1Server.head_bytes_max)
         except NotHere:

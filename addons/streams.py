@@ -25,7 +25,7 @@ from mitmproxy.proxy.layers.http._events import (
 from mitmproxy.proxy.layers.http._hooks import HttpRequestHeadersHook
 
 from addons.checked_headers import CheckedHeaders
-from addons.conduct import BODY, CONDUCT, BodyRefused, Conduct, Interrupt, Level5ExtendHook, Level5RepeatHook, Level5SettleHook, Relayed
+from addons.conduct import BODY, CONDUCT, END, BodyRefused, Conduct, Interrupt, Level5ExtendHook, Level5RepeatHook, Level5SettleHook, Relayed
 from addons.connections import plain_failure
 from addons.early_answers import EarlyAnswers, assert_response
 from addons.short_stream import ShortStream
@@ -123,9 +123,12 @@ class GatewayStream(EarlyAnswers, ShortStream):
             return
         self.response_body_buf += event.data
         if len(self.response_body_buf) > BUFFERED_ANSWER_BYTES_MAX:
+            if not conduct.spill(self.flow):
+                self.response_body_buf.clear()
+                yield from self._fail_upstream("the answer is too long to look through")
+                return
             kept = bytes(self.response_body_buf)
             self.response_body_buf.clear()
-            conduct.spill()
             yield from self.start_response_stream()
             yield SendHttp(ResponseData(self.stream_id, kept), self.context.client)
 
@@ -171,6 +174,12 @@ class GatewayStream(EarlyAnswers, ShortStream):
             # Ending it politely would make half an answer look like a whole one.
             yield from self.handle_protocol_error(ResponseProtocolError(self.stream_id, "no terminal event", ErrorCode.GENERIC_SERVER_ERROR))
 
+    def _end_for_provider(self) -> layer.CommandGenerator[None]:
+        """All of the answer has been told, and is charged; its provider does not end it."""
+        if self._talks_upstream() and not self.detached:
+            yield SendHttp(RequestProtocolError(self.stream_id, "the answer is over", ErrorCode.CANCEL), self.context.server)
+            yield from self.send_response(already_streamed=True)
+
     def _cut(self, last_words: bytes) -> layer.CommandGenerator[None]:
         """End a stream from our side: close the provider's connection, settle, say why, end the body."""
         yield SendHttp(RequestProtocolError(self.stream_id, "cut", ErrorCode.CANCEL), self.context.server)
@@ -188,7 +197,9 @@ class GatewayStream(EarlyAnswers, ShortStream):
         conduct = self.conduct
         if conduct is not None and conduct.timed_out is None:
             return  # it was the deadline of an attempt that has ended otherwise
-        if self.client_state == self.state_done and self.server_state not in (self.state_done, self.state_errored):
+        if reason == END:
+            yield from self._end_for_provider()
+        elif self._talks_upstream():
             yield from self._fail_upstream(reason)
         elif reason == BODY and conduct is not None and self.client_state == self.state_consume_request_body:
             self.flow.response = conduct.body_overdue()

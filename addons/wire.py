@@ -106,9 +106,11 @@ class Wire(asyncio.BufferedProtocol):
         self._receive, self._ended, self._slowed, self._lost = (lambda _: None), _nothing, _nothing, _nothing
 
     def close(self) -> None:
-        """Close the connection, after what is still to be written; nobody hears of it."""
+        """Close the connection; nobody hears of it. What the other side has not taken by now is given up: nobody waits for it to be read."""
         self.silence()
-        if not self.transport.is_closing():
+        if self.transport.get_write_buffer_size():
+            self.transport.abort()
+        elif not self.transport.is_closing():
             self.transport.close()
 
 

@@ -64,6 +64,7 @@ class GatewaySettings(Section):
     body_bytes_max: PositiveInt = Field(default=32 * 1024 * 1024, description="Largest request body; larger ones are answered 413.")
     head_bytes_max: PositiveInt = Field(default=64 * 1024, description="Largest request head; larger ones are answered 431.")
     buffered_bytes_max: PositiveInt = Field(default=256 * 1024 * 1024, description="Request bytes one worker buffers at once; beyond it 503.")
+    body_seconds_max: float = Field(default=60.0, gt=0, description="Time for a request's body to come, and a second more for each 32 KB of it; then 408.")
     connect_seconds_max: float = Field(default=10.0, gt=0, description="Time to reach a provider and agree on TLS; then 504.")
     first_byte_seconds_max: float = Field(default=600.0, gt=0, description="Time until a provider's answer begins; then 504.")
     stall_seconds_max: float = Field(default=300.0, gt=0, description="Silence allowed within an answer; then it counts as cut.")

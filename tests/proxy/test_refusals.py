@@ -182,11 +182,12 @@ async def test_a_chunked_body_is_refused_as_soon_as_it_is_too_large(make_stage: 
     assert received.startswith(b"HTTP/1.1 413")
 
 
-async def test_bodies_beyond_the_workers_memory_are_503(make_stage: Callable[..., Any]) -> None:
-    stage = await make_stage(gateway={"buffered_bytes_max": 8000})
+@pytest.mark.parametrize(("room", "size"), [(8_000, 9_000), (400_000, 150_000)], ids=["all", "one-accounts-quarter"])
+async def test_bodies_beyond_the_workers_memory_are_503(make_stage: Callable[..., Any], room: int, size: int) -> None:
+    stage = await make_stage(gateway={"buffered_bytes_max": room})
     account = await stage.open_account()
 
-    response = await stage.messages(account, system="x" * 4000)
+    response = await stage.messages(account, system="x" * size)
 
     assert response.status_code == 503
     assert (await stage.messages(account)).status_code == 200
