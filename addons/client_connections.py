@@ -64,7 +64,7 @@ class Connections(ProxyConnectionHandler):
         self._pool: ProviderPool = master.pool
         self.departures: Departures = master.departures
         self.is_at_work = False  # the layers handle events at the moment
-        self._has_slow_side = False
+        self._has_slow_side = self._is_braked = False
         # What mitmproxy uses of a reader and of a writer, these have.
         super().__init__(master, ClientReader(wire), wire.transport, options, mode)
 
@@ -160,15 +160,21 @@ class Connections(ProxyConnectionHandler):
 
         return receive
 
+    def brake(self, *, on: bool) -> None:
+        """Read no provider, or read them again: the client's layers hold enough that the client has yet to take."""
+        self._is_braked = on
+        self._pace()
+
     def _pace(self) -> None:
         """While one side does not take what we write, the others are not read, nor is a client that is slow itself: a slow reader must not fill our memory."""
         wires = {connection: reader.wire for connection, io in self.transports.items() if (reader := cast("ClientReader | None", io.reader)) is not None}
         slow = [connection for connection, wire in wires.items() if wire.is_slow and not wire.transport.is_closing()]
-        self._has_slow_side = bool(slow)
+        self._has_slow_side = bool(slow) or self._is_braked
         for connection, wire in wires.items():
             if wire.transport.is_closing():
                 continue
-            if any(other is not connection or other is self.client for other in slow):
+            waits_for_client = self._is_braked and self.client in wires and connection is not self.client
+            if waits_for_client or any(other is not connection or other is self.client for other in slow):
                 wire.transport.pause_reading()
             else:
                 wire.transport.resume_reading()

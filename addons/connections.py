@@ -1,6 +1,6 @@
 # mypy: disable-error-code="no-untyped-call"
 # mitmproxy leaves parts of itself untyped.
-"""HTTP/1 connections of mitmproxy with what it lacks: bounds on heads, interim answers, trailers, plain refusals.
+"""HTTP connections of mitmproxy with what they lack: bounds on heads and on what waits, interim answers, trailers, plain refusals.
 
 mitmproxy's own classes take a 103 for the final answer, die on trailers, read heads of any size and
 write errors as HTML. These subclasses change those points and nothing else.
@@ -26,6 +26,7 @@ from mitmproxy.proxy.layers.http._events import (
 )
 from mitmproxy.proxy.layers.http._http1 import Http1Client, Http1Server
 from mitmproxy.proxy.layers.http._http1 import TBodyReader as BodyReader
+from mitmproxy.proxy.layers.http._http2 import Http2Server
 
 from addons.conduct import Drained, slow_clients
 from addons.headers import fault_of
@@ -33,6 +34,7 @@ from addons.headers import fault_of
 CLIENT_HEAD_BYTES_MAX = 64 * 1024
 PROVIDER_HEAD_BYTES_MAX = 256 * 1024
 PIPELINED_BYTES_MAX = 1024 * 1024  # what a client may send ahead while its request is being answered
+WINDOW_BYTES_MAX = 4 * 1024 * 1024  # of answers that wait for an HTTP/2 client to open its windows
 INTERIM_MAX = 8  # 1xx answers in a row that are waved through
 _VERSIONS = frozenset({b"HTTP/1.0", b"HTTP/1.1"})  # that may be spoken where no other was agreed on
 _EMPTY_LINES = re.compile(rb"(?:\r?\n)+")
@@ -168,6 +170,30 @@ class GatewayHttp1Server(Http1Server):
             self.state = self.done
             return
         yield from super().mark_done(request=request, response=response)
+
+
+class Brake(commands.Command):
+    """A client does not take what its layers have for it, or does again. Its socket does not tell."""
+
+    def __init__(self, *, on: bool) -> None:
+        self.on = on
+
+
+class GatewayHttp2Server(Http2Server):
+    """The client's side of HTTP/2: while too much waits for its windows, its providers are not read."""
+
+    _waiting = 0  # bytes, at most
+    _brakes = False
+
+    def _handle_event(self, event: events.Event) -> layer.CommandGenerator[None]:
+        yield from super()._handle_event(event)
+        if isinstance(event, ResponseData):
+            self._waiting += len(event.data)
+        if self._waiting > WINDOW_BYTES_MAX or self._brakes:
+            self._waiting = sum(len(piece.data) for pieces in self.h2_conn.stream_buffers.values() for piece in pieces)
+            if self._brakes != (self._waiting > WINDOW_BYTES_MAX):
+                self._brakes = not self._brakes
+                yield Brake(on=self._brakes)
 
 
 class GatewayHttp1Client(Http1Client):

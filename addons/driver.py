@@ -18,6 +18,7 @@ from mitmproxy.proxy import commands, events
 from mitmproxy.proxy.server import ConnectionIO
 
 from addons.client_connections import Connections, OpenProvider, ReleaseProvider
+from addons.connections import Brake
 from addons.wire import Wire
 
 
@@ -105,6 +106,8 @@ class GatewayHandler(Connections):
                 self._close_provider(command.connection)
             else:
                 self.close_connection(command.connection, isinstance(command, commands.CloseTcpConnection) and command.half_close)
+        elif isinstance(command, Brake):
+            self.brake(on=command.on)
         elif isinstance(command, commands.Log):
             self.log(command.message, command.level)
         else:

@@ -7,7 +7,7 @@ from mitmproxy.proxy import events, layer, layers
 from mitmproxy.proxy.layers.http import GetHttpConnection, HttpLayer, RegisterHttpConnection
 
 from addons.conduct import Drained, Interrupt
-from addons.connections import GatewayHttp1Server, adopt_client_connection, innermost
+from addons.connections import GatewayHttp1Server, GatewayHttp2Server, adopt_client_connection, innermost
 from addons.streams import GatewayStream
 
 
@@ -23,8 +23,9 @@ class GatewayLayer(HttpLayer):
             return
         if isinstance(event, events.ConnectionClosed) and isinstance(event.connection, Server) and self._is_forgotten(event.connection):
             return
-        if isinstance(event, events.Start) and self.context.client.alpn != b"h2":
-            self.connections.setdefault(self.context.client, GatewayHttp1Server(self.context.fork()))
+        if isinstance(event, events.Start):
+            side = GatewayHttp2Server if self.context.client.alpn == b"h2" else GatewayHttp1Server
+            self.connections.setdefault(self.context.client, side(self.context.fork()))
         yield from super()._handle_event(event)
 
     def _is_over(self, connection: Server) -> bool:

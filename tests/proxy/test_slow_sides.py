@@ -1,16 +1,21 @@
 """Who takes nothing of what is written to it is not waited for in memory: nobody reads on for it, and everybody goes on once it matters no more."""
 
 import asyncio
+import base64
 import json
 import socket
 from collections.abc import AsyncIterator, Awaitable, Callable
 from typing import Any
 
+import h2.config
+import h2.connection
+import h2.events
+import h2.settings
 import pytest
 
 from addons.wire import Wire
 from tests.fakes.gateway import Stage
-from tests.fakes.raw_provider import LAST_CHUNK, Asked, answer, chunk, message, says, stream_head
+from tests.fakes.raw_provider import LAST_CHUNK, Asked, answer, chunk, message, message_events, says, stream_head
 
 BODY = {"model": "claude-sonnet-4-6", "max_tokens": 500, "messages": [{"role": "user", "content": "Say hi"}]}
 LARGE = json.dumps(BODY | {"messages": [{"role": "user", "content": "x" * 12_000_000}]}).encode()
@@ -217,3 +222,57 @@ async def test_a_client_that_never_takes_the_last_answer_is_waited_for_a_while_a
             await asyncio.sleep(0.02)
     assert connection.get_write_buffer_size() == 0
     writer.transport.abort()
+
+
+async def test_an_http2_client_that_opens_no_window_slows_its_provider_and_gets_all_in_the_end(stage: Stage) -> None:
+    account = await stage.open_account(100_000_000_000)
+    sent, filler = 0, b": " + b"x" * 60_000 + b"\n\n"
+    first, *rest = message_events()
+
+    async def flood(asked: Asked, writer: asyncio.StreamWriter) -> None:
+        nonlocal sent
+        writer.write(stream_head() + chunk(first))
+        for _ in range(400):  # 24 MB: more than the buffers between them hold
+            writer.write(chunk(filler))
+            await writer.drain()
+            sent += len(filler)
+        writer.write(b"".join(map(chunk, rest)) + LAST_CHUNK)
+
+    stage.provider.script = flood
+    reader, writer = await asyncio.open_connection("127.0.0.1", stage.settings.forward.port)
+    credentials = base64.b64encode(f"{account.api_token}:".encode()).decode()
+    writer.write(f"CONNECT api.anthropic.com:443 HTTP/1.1\r\nHost: api.anthropic.com:443\r\nProxy-Authorization: Basic {credentials}\r\n\r\n".encode())
+    assert b" 200 " in await asyncio.wait_for(reader.readuntil(b"\r\n\r\n"), 5)
+    trust = stage.trust()
+    trust.set_alpn_protocols(["h2"])
+    await writer.start_tls(trust, server_hostname="api.anthropic.com")
+    client = h2.connection.H2Connection(h2.config.H2Configuration(client_side=True))
+    client.local_settings = h2.settings.Settings(client=True, initial_values={h2.settings.SettingCodes.INITIAL_WINDOW_SIZE: 1000})
+    client.initiate_connection()
+    fields = [(":method", "POST"), (":path", "/v1/messages"), (":scheme", "https"), (":authority", "api.anthropic.com"), ("content-type", "application/json")]
+    client.send_headers(1, fields)
+    client.send_data(1, json.dumps(BODY | {"stream": True}).encode(), end_stream=True)
+    writer.write(client.data_to_send())
+    received, opened, ended, stopped_at = b"", False, False, -1
+    async with asyncio.timeout(40):
+        while not ended:
+            try:
+                data = await asyncio.wait_for(reader.read(65536), 0.5)
+            except TimeoutError:
+                assert not opened
+                if sent == stopped_at:
+                    assert sent < 16_000_000
+                    opened = True
+                    client.increment_flow_control_window(100_000_000)
+                    client.increment_flow_control_window(100_000_000, stream_id=1)
+                    writer.write(client.data_to_send())
+                stopped_at = sent
+                continue
+            for happened in client.receive_data(data):
+                received += happened.data if isinstance(happened, h2.events.DataReceived) else b""
+                ended = ended or isinstance(happened, h2.events.StreamEnded)
+            writer.write(client.data_to_send())
+    writer.transport.abort()
+
+    assert received == first + filler * 400 + b"".join(rest)
+    await stage.settled(account, charges=1)
