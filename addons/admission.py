@@ -172,13 +172,21 @@ class Admission:
 
     def _bound(self, exchange: Exchange, request: MeteredRequest, rate: Rate) -> HoldBounds:
         try:
-            others = [self._card.at(exchange.started_at).find(name, provider=rate.provider) for name in request.other_models]
+            others = [self._further(exchange, name, provider=rate.provider) for name in request.other_models]
             settings = self._settings
             return hold_bounds(request, [rate, *others], hold_output_tokens=settings.hold_output_tokens, server_tool_tokens=settings.server_tool_tokens)
         except UnknownModel as error:
             raise Refused(_unknown_model(error)) from None
         except RequestRefused as error:
             raise Refused(refusal_of(error)) from None
+
+    def _further(self, exchange: Exchange, name: str, *, provider: str) -> Rate:
+        """Return the rate of a further model. Its name goes to the provider as it stands, and must be the provider's own."""
+        rate = self._card.at(exchange.started_at).find(name, provider=provider)
+        if name != rate.provider_model:
+            message = f"The further model {name[:200]!r} is called {rate.provider_model!r} by its provider; write it so."
+            raise RequestRefused(400, "invalid_request", message=message, details={"model": name[:200]})
+        return rate
 
     async def _check_references(self, exchange: Exchange, request: MeteredRequest, rate: Rate) -> None:
         if not request.references and not request.sealed:

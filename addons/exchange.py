@@ -282,7 +282,8 @@ class Exchange:
         self.client_left = True
         if self.kind is not Kind.BILLED or self.sent_at is None or self.ending is not None or self.stopped:
             return False
-        hidden = self.bounds is not None and self.bounds.hidden
+        # What tools bring is not in the text, and is told with the closing figures alone.
+        hidden = (self.bounds is not None and self.bounds.hidden) or (self.request is not None and bool(self.request.server_tools))
         shown = self.shows_output and self.meter is not None and self.meter.shows_output
         if shown and not hidden:
             return False

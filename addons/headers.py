@@ -18,7 +18,7 @@ _HOP_BY_HOP = frozenset({
 _NOT_FOR_PROVIDERS = _HOP_BY_HOP | {
     b"authorization", b"x-api-key", b"api-key", b"x-goog-api-key", b"cookie", b"host", b"accept-encoding", b"expect", b"openai-organization", b"openai-project",
     b"transfer-encoding", b"content-encoding", b"content-length", b"forwarded", b"via", b"x-real-ip", b"true-client-ip", b"cf-connecting-ip", b"origin",
-    b"referer", b"anthropic-organization-id",
+    b"referer", b"anthropic-organization-id", b"anthropic-workspace-id", b"anthropic-user-profile-id",
 }  # fmt: skip
 _NOT_FOR_PROVIDERS_PREFIXES = (b"x-forwarded-", b"x-level5-", b"proxy-", b"sec-websocket-")
 # What would tell something of the operator's account, or make the caller talk to the provider itself.

@@ -108,14 +108,14 @@ class Meter:
 
     @property
     def output_bytes(self) -> int:
-        """Bytes of output that have come, as far as the answer shows it."""
+        """Bytes that have come and tell of output, shown or not."""
         self._count_unread()
-        return self._tally.output_bytes
+        return self._tally.written_bytes
 
     @property
     def output_bytes_most(self) -> int:
         """As many as they can be: what has not been counted yet may all be output."""
-        return self._tally.output_bytes + self._unread_bytes
+        return self._tally.written_bytes + self._unread_bytes
 
     def checkpoint(self) -> Usage | None:
         """Return the usage as it stands, None when nothing has come that could be charged."""

@@ -39,7 +39,9 @@ _UNSERVED = {
         r"|^gpt-\d-\d(?!\d)|^text-embedding-(?:ada$|ada-002-v2)"
     ),
     REPORTED_NAME: re.compile(r"image|imagen|veo|tts|live|audio|realtime|lyria|omni|transcribe|ocr|voxtral|orpheus|whisper|rerank|moderation|guard|:free$"),
-    "openrouter": re.compile(r"^~|:|image|lyria|banana|omni|audio|voxtral|deep-research|search|stealth/|/gpt-3|/gpt-4(?:-turbo)?$|/wizardlm|guard|safety"),
+    "openrouter": re.compile(
+        r"^~|:|image|lyria|banana|omni|audio|voxtral|deep-research|search|stealth/|/gpt-3|/gpt-4(?:-turbo)?$|/wizardlm|guard|safety|^perplexity/sonar"
+    ),
 }
 _DOTTED = re.compile(r"^claude-(?:fable|haiku|mythos|opus|sonnet)-\d+\.\d+$")
 _OLD_NAMES = {"claude-opus-4-0": ("claude-opus-4",), "claude-sonnet-4-0": ("claude-sonnet-4",)}

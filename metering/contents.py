@@ -14,7 +14,7 @@ Container = Node | list[object]
 
 _CONTAINERS = (dict, list)
 # Members that are looked at wherever they stand.
-_TELLING = frozenset({"cache_control", *REFERRING})
+_TELLING = frozenset({"cache_control", "caching", *REFERRING})
 # Parts whose keys are the caller's own words, not the provider's.
 _OPAQUE = frozenset({
     "input_schema", "parameters", "schema", "metadata", "response_format", "client_metadata", "logit_bias", "output_schema", "input_examples",
@@ -30,7 +30,7 @@ class ContentScan:
     """What the walk has found so far.
 
     `media_bytes` are characters of base64 that are no text. `files` tells that a file is inlined or
-    referred to. `remote` tells that only the context window bounds the input.
+    referred to. `remote` tells that only the context window bounds the input. `tools` are those that an item brings to the model.
     """
 
     media_bytes: int = 0
@@ -39,6 +39,7 @@ class ContentScan:
     files: bool = False
     remote: bool = False
     cache_write: set[str] = field(default_factory=set)
+    tools: list[object] = field(default_factory=list)
     references: list[StoredReference] = field(default_factory=list)
     sealed: list[StoredReference] = field(default_factory=list)
 
@@ -73,6 +74,7 @@ def scan_contents(values: Node) -> ContentScan:
     scan.files |= aside.files
     scan.remote |= aside.remote
     scan.cache_write |= aside.cache_write
+    scan.tools += aside.tools
     scan.references += aside.references
     scan.sealed += aside.sealed
     return scan
@@ -104,7 +106,7 @@ def _walk(stack: list[Container], scan: ContentScan, *, within: frozenset[str] |
 
 def _inspect_members(node: Node, scan: ContentScan) -> None:
     """Keep which lifetime in the cache an object asks for, and what its members refer to."""
-    control = node.get("cache_control")
+    control = node.get("cache_control", node.get("caching"))  # the latter is an advisor's
     if isinstance(control, dict):
         # A lifetime that is not known here is held at the dearest there is.
         scan.cache_write.add("5m" if control.get("ttl") in (None, "5m") else "1h")
@@ -171,6 +173,17 @@ def _file(_node: Node, scan: ContentScan) -> None:
     scan.files = scan.remote = True
 
 
+def _tools(node: Node, scan: ContentScan) -> None:
+    """Items of the Responses format that bring tools."""
+    tools = node.get("tools")
+    scan.tools += tools if isinstance(tools, list) else []
+
+
+def _tool_definition(node: Node, scan: ContentScan) -> None:
+    """A tool that an Anthropic message brings."""
+    scan.tools.append(node.get("definition"))
+
+
 def _remote(_node: Node, scan: ContentScan) -> None:
     scan.remote = True
 
@@ -208,5 +221,8 @@ _HANDLERS: dict[str, Callable[[Node, ContentScan], None]] = {
     "input_video": _remote,
     "item_reference": _item,
     "reasoning": _sealed,
+    "additional_tools": _tools,
+    "tool_search_output": _tools,
+    "tool_definition": _tool_definition,
     "image_generation_call": _generated_image,
 }

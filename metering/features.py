@@ -1,6 +1,8 @@
 """Modes and further models that a body asks for and that token prices alone do not cover."""
 
+import re
 from collections.abc import Iterator, Mapping
+from functools import lru_cache
 
 from metering.server_tools import OUTPUT_LIMIT_MAX
 
@@ -10,7 +12,17 @@ _NEUTRAL: Mapping[str, tuple[object, ...]] = {
     "route": (None, "fallback"),
     "preset": (None,),
     "web_search_options": (None,),
+    "thread": (None,),  # a conversation that Anthropic holds: whose it is, and how long, nobody here knows
+    "billing_policy": (None,),
 }
+# Members of objects at the top that choose a price, or name what only the provider has, and the values that do neither.
+_NESTED_NEUTRAL: Mapping[str, Mapping[str, tuple[object, ...]]] = {
+    "diagnostics": {"previous_message_id": (None,)},
+    "prompt_cache_options": {"ttl": (None, "30m")},
+    "provider": {"only": (None,), "order": (None,), "sort": (None, "price")},  # OpenRouter's upstreams, each at a price of its own
+}
+# Claude from its fifth generation on thinks where it is not told otherwise.
+_THINKS_UNASKED = re.compile(r"claude-[a-z]+-(?:[5-9]|\d\d)")
 # Fields whose values are priced like service tiers, under the name that the usage of the answer gets too.
 _TIER_FIELDS: Mapping[str, tuple[str, tuple[object, ...]]] = {
     "speed": ("speed", (None, "", "standard", "default")),
@@ -19,8 +31,9 @@ _TIER_FIELDS: Mapping[str, tuple[str, tuple[object, ...]]] = {
 
 
 # What nearly no body has: where none of them stands, there is nothing to read.
-_MODES = frozenset({*_NEUTRAL, "plugins", "modalities", "audio"})
+_MODES = frozenset({*_NEUTRAL, *_NESTED_NEUTRAL, "plugins", "modalities", "audio", "fallbacks"})
 _THINKING = frozenset({"thinking", "reasoning", "reasoning_effort", "include_reasoning"})
+_TELLS_OF_THINKING = ("thinking", "reasoning", "reasoning_effort")
 _NONE: frozenset[str] = frozenset()
 
 
@@ -28,7 +41,7 @@ def read_features(values: dict[str, object], *, audio_input: bool) -> frozenset[
     """Return the names of the modes of a body that token prices do not cover, such as `background` or `plugin:web`."""
     if not audio_input and _MODES.isdisjoint(values):
         return _NONE
-    found = set(_unusual_values(values))
+    found = {*_unusual_values(values), *_unusual_members(values)}
     found.update(f"plugin:{name}" for name in _plugins(values.get("plugins")))
     modalities = values.get("modalities")
     if modalities is not None:
@@ -45,6 +58,21 @@ def _unusual_values(values: dict[str, object]) -> Iterator[str]:
     for field, neutral in _NEUTRAL.items():
         if field in values and not _is_usual(value := values[field], neutral):
             yield f"{field}:{value[:40]}" if isinstance(value, str) else field
+
+
+def _unusual_members(values: dict[str, object]) -> Iterator[str]:
+    for field, members in _NESTED_NEUTRAL.items():
+        nested = values.get(field)
+        if isinstance(nested, dict):
+            yield from (f"{field}.{name}" for name, neutral in members.items() if not _is_usual(nested.get(name), neutral))
+    fallbacks = values.get("fallbacks")
+    # An entry may set a limit, thinking or a speed for its own attempt; another form lets the provider choose the model.
+    if fallbacks is not None and not (isinstance(fallbacks, list) and all(isinstance(entry, str) or _names_a_model(entry) for entry in fallbacks)):
+        yield "fallbacks"
+
+
+def _names_a_model(entry: object) -> bool:
+    return isinstance(entry, dict) and entry.keys() == {"model"}
 
 
 def _is_usual(value: object, neutral: tuple[object, ...]) -> bool:
@@ -78,6 +106,8 @@ def read_unseen(values: dict[str, object], model: str) -> int:
 
     Claude shows a summary of its thinking at most, also where others serve it; other models hide theirs where they are asked to.
     """
+    if _thinks_unasked(model) and all(values.get(name) is None for name in _TELLS_OF_THINKING):
+        return OUTPUT_LIMIT_MAX
     if _THINKING.isdisjoint(values):
         return 0
     unseen = _thinking_tokens(values["thinking"]) if "thinking" in values else 0
@@ -86,6 +116,11 @@ def read_unseen(values: dict[str, object], model: str) -> int:
     if "claude" in model.lower() or hides:
         unseen = max(unseen, _reasoning_tokens(reasoning), OUTPUT_LIMIT_MAX if hides or effort not in (None, "none") else 0)
     return unseen
+
+
+@lru_cache(maxsize=1024)
+def _thinks_unasked(model: str) -> bool:
+    return _THINKS_UNASKED.search(model.lower().replace(".", "-")) is not None
 
 
 def _thinking_tokens(thinking: object) -> int:

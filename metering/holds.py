@@ -72,7 +72,7 @@ def hold_bounds(request: MeteredRequest, rates: Sequence[Rate], *, hold_output_t
     limit = request.output_limit if request.output_limit is not None else output_max
     usual_numerator = input_numerator(usual, hold_output_tokens)
     worst_numerator = input_numerator(most, None) if most else usual_numerator
-    hidden = any(rate.hidden_output for rate in answering)
+    hidden = any(rate.hidden_output for rate in answering) or "audio_output" in request.features
     aside = min(limit, request.unseen_output)
     least_numerator = usual_numerator if request.stream and not hidden else worst_numerator
     return HoldBounds(

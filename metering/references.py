@@ -67,6 +67,9 @@ def read_top(values: dict[str, object]) -> Iterator[StoredReference]:
     for field, kind in (("previous_response_id", StoredKind.RESPONSE), ("conversation", StoredKind.CONVERSATION)):
         if values.get(field) is not None:
             yield _reference(kind, field, values[field])
+    options = values.get("prompt_cache_options")
+    if isinstance(options, dict) and options.get("comparison_response_id") is not None:
+        yield _reference(StoredKind.RESPONSE, "comparison_response_id", options["comparison_response_id"])
     prompt = values.get("prompt")
     if isinstance(prompt, dict):  # a text is one, and refers to nothing
         yield _reference(StoredKind.PROMPT, "prompt", prompt)

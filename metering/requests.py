@@ -42,10 +42,10 @@ _PLACED = ("model", "stream_options", "max_tokens", "max_completion_tokens", "ma
 _PRICED = frozenset({
     "model", "stream", "stream_options", "n", "max_tokens", "max_completion_tokens", "max_output_tokens", "service_tier", "tools", "background", "speed",
     "inference_geo", "modalities", "models", "plugins", "route", "web_search_options", "fallbacks", "mcp_servers", "previous_response_id", "conversation",
-    "prompt", "container", "store", "input", "messages",
+    "prompt", "container", "store", "input", "messages", "thread", "diagnostics", "provider", "prompt_cache_options", "billing_policy", "thinking",
 })  # fmt: skip
 _REFERENCES = frozenset({"previous_response_id", "conversation", "prompt", "container", "mcp_servers"})
-_REFERRING_TOP = frozenset({"previous_response_id", "conversation", "prompt"})  # those that `read_top` reads
+_REFERRING_TOP = frozenset({"previous_response_id", "conversation", "prompt", "prompt_cache_options"})  # those that `read_top` reads
 _CONTENT_TYPES: dict[str, tuple[type, ...]] = {"messages": (list,), "input": (list, str), "system": (list, str)}
 
 
@@ -152,9 +152,10 @@ def _read_document(plain: bytes) -> JsonObject:
 
 def _read_facts(operation: Operation, plain: bytes, document: JsonObject) -> MeteredRequest:
     values = document.values
-    model, tools = _read_model(values), _read_tools(values)
+    model = _read_model(values)
     _require_content_types(values)
     scan = _scan(values)
+    tools = _read_tools(values, scan.tools)
     service_tier = _read_name(values, "service_tier") if "service_tier" in values else None
     limit, limit_field = _read_output_limit(operation, values)
     fallbacks = read_fallbacks(values, model)
@@ -202,7 +203,7 @@ def _bound_input(operation: Operation, models: tuple[str, ...], *, values: dict[
     """Bound the input: every byte of the body a token, except inlined images and sound, which count by their own rules."""
     per_image = IMAGE_TOKENS_ANTHROPIC if operation is Operation.MESSAGES else _dearest_model(IMAGE_TOKENS_BY_MODEL, models, usual=IMAGE_TOKENS)
     frame = _dearest_model(FRAME_TOKENS_BY_MODEL, models, usual=FRAME_TOKENS)
-    added = frame + (TOOLS_FRAME_TOKENS + TYPED_TOOL_TOKENS * typed_tools(values) if values.get("tools") else 0)
+    added = frame + (TOOLS_FRAME_TOKENS + TYPED_TOOL_TOKENS * typed_tools(values, scan.tools) if values.get("tools") or scan.tools else 0)
     return InputBound(
         text_bytes=max(size - scan.media_bytes, 0) + added,
         media_tokens=scan.images * per_image,
@@ -286,9 +287,9 @@ def _read_wants_usage(values: dict[str, object]) -> bool:
     return wanted is True
 
 
-def _read_tools(values: dict[str, object]) -> tuple[ServerTool, ...]:
+def _read_tools(values: dict[str, object], more: list[object]) -> tuple[ServerTool, ...]:
     try:
-        return read_server_tools(values)
+        return read_server_tools(values, more)
     except InvalidTools as error:
         raise _invalid(error.field, str(error)) from None
 

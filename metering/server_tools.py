@@ -5,7 +5,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 
 # Tools that the client runs: the provider only writes the call. Anthropic's bear a date.
-_CLIENT_RUN = re.compile(r"(?:function|custom|computer_use_preview|computer|local_shell|apply_patch|(?:bash|text_editor|computer|memory)_\d{8})\Z")
+_CLIENT_RUN = re.compile(r"(?:function|custom|computer_use_preview|computer|local_shell|apply_patch|(?:bash|text_editor|computer(?:_toolset)?|memory)_\d{8})\Z")
 _DATE = re.compile(r"_(?:\d{8}|\d{4}_\d{2}_\d{2})\Z")
 _NAMES = {
     "web_search_preview": "web_search",
@@ -42,8 +42,8 @@ class InvalidTools(ValueError):
         self.field = field
 
 
-def read_server_tools(values: dict[str, object]) -> tuple[ServerTool, ...]:
-    """Return the provider-run tools that a body asks for, one per name, with their uses added up.
+def read_server_tools(values: dict[str, object], more: list[object]) -> tuple[ServerTool, ...]:
+    """Return the provider-run tools that a body asks for, one per name, with their uses added up. `more` are those that stand among its contents.
 
     A kind of tool that is not known here counts as provider-run, under its own name: the rate card
     has no fee for it, so the request is refused instead of served below cost.
@@ -51,11 +51,11 @@ def read_server_tools(values: dict[str, object]) -> tuple[ServerTool, ...]:
     Raises:
         InvalidTools: `tools` is not a list of objects, or a bound is not a whole number from 1 up.
     """
-    if _TOOLING.isdisjoint(values):
+    if _TOOLING.isdisjoint(values) and not more:
         return ()
     uses_max = _read_count(values.get("max_tool_calls"), "max_tool_calls", most=USES_MAX)
     found: dict[tuple[str, str | None], ServerTool] = {}
-    for tool in _tools(values.get("tools"), "tools"):
+    for tool in (*_tools(values.get("tools"), "tools"), *_tools(more, "tools of an item")):
         entry = _server_tool(tool, uses_max)
         if entry is not None:
             _add(found, entry)
@@ -64,10 +64,10 @@ def read_server_tools(values: dict[str, object]) -> tuple[ServerTool, ...]:
     return tuple(found.values())
 
 
-def typed_tools(values: dict[str, object]) -> int:
+def typed_tools(values: dict[str, object], more: list[object]) -> int:
     """Count the tools whose description the provider adds itself, so that no byte of the body stands for it."""
     tools = values.get("tools")
-    kinds = (tool.get("type") for tool in tools if isinstance(tool, dict)) if isinstance(tools, list) else ()
+    kinds = (tool.get("type") for tool in (*(tools if isinstance(tools, list) else ()), *more) if isinstance(tool, dict))
     return sum(1 for kind in kinds if kind not in (None, "function", "custom", "namespace"))
 
 

@@ -93,7 +93,7 @@ class Figures:
             service_tier=as_text(usage.get("service_tier")) or self.service_tier,
             geo=(as_text(usage["inference_geo"]) or self.geo) if "inference_geo" in usage else self.geo,
             speed=(as_text(usage["speed"]) or self.speed) if "speed" in usage else self.speed,
-            iterations=_iterations(usage) if "iterations" in usage else (),
+            iterations=_iterations(usage) if "iterations" in usage else self.iterations,
         )
 
 
@@ -116,7 +116,7 @@ class AnthropicMeter(Meter):
         self._figures = Figures()
         self._lines: tuple[UsageLine, ...] = ()
         self._stopping = False
-        self._thinking_bytes = self._signature_bytes = 0
+        self._thinking_bytes = 0
         self._container: str | None = None
 
     def matters(self, block: bytes) -> bool:
@@ -126,7 +126,7 @@ class AnthropicMeter(Meter):
     def read_event(self, name: bytes, event: Any) -> None:
         """Take in message_start, message_delta, message_stop and error; leave all others."""
         event = as_object(event)
-        kind = event.get("type") or name.decode("latin-1")
+        kind = as_text(event.get("type")) or name.decode("latin-1")
         if kind == "message_start":
             message = as_object(event.get("message"))
             self.note_answer(message)
@@ -160,7 +160,7 @@ class AnthropicMeter(Meter):
             return
         self.hidden_tokens += TOKENS_AROUND_BLOCK * block.count(b'"content_block_start"') + TOKENS_AROUND_TOOL_CALL * block.count(b'tool_use"')
         self._thinking_bytes += sum(map(len, _THINKING.findall(block)))
-        self._signature_bytes += sum(map(len, _SIGNATURE.findall(block)))
+        self.signature_bytes += sum(map(len, _SIGNATURE.findall(block)))
         begun, ended = block.rfind(b'"content_block_start"'), block.rfind(b'"content_block_stop"')
         if begun > ended:
             # A summary of thinking, or nothing, is shown while it goes on: how much it was, only its signature tells.
@@ -170,11 +170,11 @@ class AnthropicMeter(Meter):
 
     def output_seen(self) -> bool:
         """Tell whether any output has come; a signature is that of thinking, shown or not."""
-        return super().output_seen() or self._signature_bytes > 0
+        return super().output_seen() or self.signature_bytes > 0
 
     def output_estimate(self) -> int:
         """Return the estimate; a signature holds the whole thinking, of which a stream may show nothing."""
-        unseen = self._signature_bytes // SIGNATURE_BYTES_PER_TOKEN - self._thinking_bytes // BYTES_PER_TOKEN
+        unseen = self.signature_bytes // SIGNATURE_BYTES_PER_TOKEN - self._thinking_bytes // BYTES_PER_TOKEN
         return super().output_estimate() + max(0, unseen)
 
     def lines(self) -> tuple[UsageLine, ...]:

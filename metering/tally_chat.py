@@ -67,11 +67,12 @@ def _search_fees(usage: dict[str, Any]) -> tuple[tuple[str, int], ...]:
 class ChatMeter(Meter):
     """Reads /v1/chat/completions."""
 
-    output = re.compile(rb'"(?:content|arguments|reasoning|reasoning_content|refusal|name)"' + STRING)
+    output = re.compile(rb'"(?:content|arguments|reasoning|reasoning_content|refusal|transcript|name)"' + STRING)
 
     def __init__(self, terms: Terms) -> None:
         super().__init__(terms)
         self._lines: tuple[UsageLine, ...] = ()
+        self._finished: set[object] = set()  # choices
 
     def matters(self, block: bytes) -> bool:
         """Tell whether a usage that is not null, the end mark or an error may be in it."""
@@ -101,7 +102,8 @@ class ChatMeter(Meter):
         elif any(as_object(choice).get("finish_reason") == "error" for choice in choices):
             self.error = self.error or "error: the provider ended the answer with an error"
         # Some upstreams tell running figures with every chunk; they are final with the last choice only.
-        self._take(chunk.get("usage"), final=not choices or any(as_object(choice).get("finish_reason") is not None for choice in choices))
+        self._finished.update(str(item.get("index")) for item in map(as_object, choices) if item.get("finish_reason") is not None)
+        self._take(chunk.get("usage"), final=not choices or len(self._finished) >= self.terms.request.choices)
 
     def read_body(self, body: dict[str, Any]) -> bool:
         """Take in a whole completion."""

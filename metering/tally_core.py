@@ -29,6 +29,11 @@ class Tally(ABC):
         return 0
 
     @property
+    def written_bytes(self) -> int:
+        """Bytes that tell of output, shown or not: while they do not grow, nothing has been written."""
+        return self.output_bytes
+
+    @property
     def reasons_unseen(self) -> bool:
         """True while the model may be writing what the answer does not show."""
         return False
@@ -58,6 +63,11 @@ class MeteredTally(Tally):
     def output_bytes(self) -> int:
         """Bytes of visible output that have come."""
         return self.meter.output_bytes
+
+    @property
+    def written_bytes(self) -> int:
+        """Bytes that tell of output, shown or not."""
+        return self.meter.output_bytes + self.meter.signature_bytes
 
     @property
     def reasons_unseen(self) -> bool:
@@ -197,7 +207,7 @@ class BodyTally(MeteredTally):
         body = parse_json(self._body) if self._bytes <= BODY_BYTES_MAX else None
         if isinstance(body, dict):
             return self._close_object(body)
-        if self._stream is not None and self._body.lstrip(b"\xef\xbb\xbf \r\n")[:6].startswith((b"data:", b"event:", b":")):
+        if self._stream is not None and self._body.lstrip(b"\xef\xbb\xbf \r\n")[:6].startswith((b"data:", b"event:", b"id:", b"retry:", b":")):
             return self._reread_as_stream(self._stream())
         self._measure_body()
         return self.reading(Ending.UNREADABLE if self._body.rstrip().endswith(b"}") or not self._body.startswith(b"{") else Ending.CUT)

@@ -67,7 +67,7 @@ class Meter(ABC):
 
     def __init__(self, terms: Terms) -> None:
         self.terms = terms
-        self.output_bytes = self.deltas = self.hidden_tokens = 0
+        self.output_bytes = self.deltas = self.hidden_tokens = self.signature_bytes = 0
         self.model: str | None = None
         self.response_id: str | None = None
         self.service_tier: str | None = None

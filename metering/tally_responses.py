@@ -41,7 +41,7 @@ class ResponsesMeter(Meter):
     def read_event(self, name: bytes, event: Any) -> None:
         """Take in the terminal event, an error, and the names that any event bears."""
         event = as_object(event)
-        kind = event.get("type") or name.decode("latin-1")
+        kind = as_text(event.get("type")) or name.decode("latin-1")
         response = as_object(event.get("response"))
         if kind == "error":
             self.error = error_text(event.get("error") or event) or "error"

@@ -296,3 +296,14 @@ async def test_a_hook_that_fails_refuses_the_request(stage: Stage, monkeypatch: 
 
     assert response.status_code == 503
     assert stage.provider.asked == []
+
+
+async def test_a_further_model_is_called_as_its_provider_calls_it(stage: Stage) -> None:
+    account = await stage.open_account()
+    asked = {"model": "qwen/qwen3-max", "models": ["glm-5"], "messages": [{"role": "user", "content": "hi"}]}
+
+    response = await stage.client.post(f"{stage.url}/proxy/{account.api_token}/v1/chat/completions", json=asked)
+
+    assert response.status_code == 400
+    assert "'z-ai/glm-5'" in response.json()["error"]["message"]
+    await stage.settled(account, charges=0)
