@@ -12,6 +12,7 @@ import certifi
 
 from addons.activity import activity
 from addons.admission import Admission
+from addons.alarms import show_alarms
 from addons.answers import Answers
 from addons.background import Background
 from addons.control_relay import ControlRelay
@@ -121,6 +122,7 @@ async def _close(assembly: Assembly, *tasks: "asyncio.Task[None]") -> None:
 def _build(settings: Settings, card: RateCard, balances: Balances, pool: Pool) -> Assembly:
     gateway_settings, ledger_settings, background = settings.gateway, settings.ledger, Background()
     providers = read_providers(settings.providers, gateway_settings)
+    show_alarms(providers.values())
     admission = Admission(
         balances=balances, objects=StoredObjects(pool, balances), card=card, providers=providers, settings=ledger_settings,
         top_up_url=f"{settings.origin}/dashboard",

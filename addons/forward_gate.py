@@ -27,6 +27,9 @@ NOT_A_TUNNEL = (
 REALM = 'Basic realm="Level5 api_token as user name"'
 
 
+HOST_CHARACTERS_MAX = 260  # of what is told in the log
+
+
 @dataclass(slots=True)
 class Attempt:
     """One CONNECT: what it asked for and, once judged, the tunnel it opened or why there is none."""
@@ -75,7 +78,7 @@ class ForwardGate:
         if isinstance(judged, Refusal):
             attempt.refusal = judged
             metrics.forward_connects_total.labels(outcome="refused").inc()
-            log.info("connect_refused", status=judged.status)
+            log.info("connect_refused", status=judged.status, host=attempt.authority[:HOST_CHARACTERS_MAX])
             return
         attempt.tunnel = self._tunnels[attempt.client.id] = judged
         metrics.forward_connects_total.labels(outcome="metered" if judged.bases else "unmetered").inc()

@@ -150,6 +150,7 @@ class Service:
             self._before = before.state if before is not None else ""
         lag = self._clock() - self._level_at
         metrics.chain_cursor_age_seconds.set(lag)
+        metrics.chain_read_timestamp_seconds.set(time.time() - lag)
         return ChainStatus(
             state=self._state(stopped),
             reasons=self._reasons(stopped),

@@ -10,14 +10,21 @@ from cli.books import Books
 from cli.options import AccountName, AsJson, CommandFailed, ConfigFile, Home, Sandbox, as_plain, on_books, print_fields, print_json, print_table, settings_of
 from ledger.accounts import Account, Credit, NewAccount, Token
 from ledger.console_reads import owner_of
-from ledger.errors import TooManyTokens
+from ledger.errors import TooManyTokens, UnknownToken
 from ledger.money import format_usdc, parse_usdc
 from ledger.tokens import TokenScope
 
 accounts_app = typer.Typer(help="Show, open, suspend and close accounts.", no_args_is_help=True)
 tokens_app = typer.Typer(help="Show, make and revoke the api_tokens of an account.", no_args_is_help=True)
 
-Reason = Annotated[str, typer.Option("--reason", help="Why; kept in the books.", show_default=False)]
+
+def _not_blank(reason: str) -> str:
+    if not reason.strip():
+        raise CommandFailed("say why: the reason is kept in the books")
+    return reason
+
+
+Reason = Annotated[str, typer.Option("--reason", help="Why; kept in the books.", show_default=False, callback=_not_blank)]
 
 
 def read_amount(text: str) -> int:
@@ -285,7 +292,10 @@ def revoke_token(
     async def work(books: Books) -> None:
         if owner := await owner_of(books.pool, token):
             await note(books, "token_revoke", account=owner, token=token)
-        await books.accounts.revoke_token(token)
+        try:
+            await books.accounts.revoke_token(token)
+        except UnknownToken:
+            raise CommandFailed(f"no token {token!r}; `tokens list` shows them") from None
 
     on_books(settings_of(home, config, sandbox=sandbox), work)
     if as_json:

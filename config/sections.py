@@ -195,7 +195,7 @@ class LedgerSettings(Section):
     """Holds, limits and the books."""
 
     on_exhausted: Literal["finish", "cut", "strict"] = Field(default="finish", description="What happens to a stream whose balance runs out.")
-    hold_output_tokens: PositiveInt = Field(default=4096, description="Output tokens a stream's first hold covers at most.")
+    hold_output_tokens: PositiveInt = Field(default=4096, description="Output tokens a stream's first hold covers at most; unseen thinking comes on top.")
     hold_ttl_seconds: PositiveInt = Field(default=60, description="Life of a hold that is not renewed.")
     overdraft_max: NonNegativeInt = Field(default=1_000_000, description="Most microunits an account may go below zero to finish a stream.")
     concurrent_requests: PositiveInt = Field(default=64, description="Requests one account may have open; then 429.")

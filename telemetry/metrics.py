@@ -88,6 +88,9 @@ chain_lag_slots = Gauge(
 chain_cursor_age_seconds = Gauge(
     "level5_chain_cursor_age_seconds", "Time since the vault was last read up to a finalized slot without a gap.", multiprocess_mode="livemostrecent"
 )
+chain_read_timestamp_seconds = Gauge(
+    "level5_chain_read_timestamp_seconds", "When the vault was last read so, told also when the watcher is gone.", multiprocess_mode="mostrecent"
+)
 chain_backlog_depth = Gauge("level5_chain_backlog_depth", "Listed transactions of the vault that are not read yet.", multiprocess_mode="livemostrecent")
 chain_oldest_pending_seconds = Gauge(
     "level5_chain_oldest_pending_seconds", "Age of the oldest payment that is confirmed and not finalized.", multiprocess_mode="livemostrecent"
