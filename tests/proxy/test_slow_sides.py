@@ -14,6 +14,7 @@ import h2.settings
 import pytest
 
 from addons.wire import Wire
+from ledger.accounts import NewAccount
 from tests.fakes.gateway import Stage
 from tests.fakes.raw_provider import LAST_CHUNK, Asked, answer, chunk, message, message_events, says, stream_head
 
@@ -58,6 +59,15 @@ async def read_answer(reader: asyncio.StreamReader) -> bytes:
         head = await reader.readuntil(b"\r\n\r\n")
         await reader.readexactly(int(head.lower().split(b"content-length: ")[1].split(b"\r\n")[0]))
     return head
+
+
+async def ask_for_too_much(stage: Stage) -> tuple[NewAccount, asyncio.StreamReader, asyncio.StreamWriter]:
+    """Send a large request to a provider that refuses it; return whose it was, and its connection, which may carry another."""
+    account = await stage.open_account(100_000_000_000)
+    reader, writer = await stage.connect()
+    writer.write(stage.raw_request(account, LARGE))
+    assert b" 413 " in await read_answer(reader)
+    return account, reader, writer
 
 
 async def test_refusals_that_nobody_reads_do_not_pile_up(stage: Stage) -> None:
@@ -126,10 +136,7 @@ async def test_a_provider_that_answers_without_taking_the_body_leaves_the_client
         writer.transport.abort()
 
     stage = await make_unread(refuse)
-    account = await stage.open_account(100_000_000_000)
-    reader, writer = await stage.connect()
-    writer.write(stage.raw_request(account, LARGE))
-    assert b" 413 " in await read_answer(reader)
+    account, reader, writer = await ask_for_too_much(stage)
     await asyncio.sleep(0.5 if leaves else 0)
 
     writer.write(REFUSED)
@@ -190,10 +197,7 @@ async def test_what_a_provider_did_not_take_is_dropped_once_nobody_needs_it(
         writer.transport.abort()
 
     stage = await make_unread(refuse)
-    account = await stage.open_account(100_000_000_000)
-    reader, writer = await stage.connect()
-    writer.write(stage.raw_request(account, LARGE))
-    assert b" 413 " in await read_answer(reader)
+    _, _, writer = await ask_for_too_much(stage)
     writer.transport.abort()
     await asyncio.sleep(0.5)
 
